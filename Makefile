@@ -1,0 +1,26 @@
+# make workbook | test | lab | clean         Variables: DATA (a folder; default: simulated), PROFILE (smoke, laptop, report), PYTHON, PIP_ARGS
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+workbook: $(READY)
+	$(BIN)/detlib workbook $(if $(DATA),--data "$(DATA)") $(if $(PROFILE),--profile $(PROFILE))
+
+test: $(READY)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lab: $(READY)
+	$(BIN)/jupyter lab --notebook-dir=. notebooks/00_start_here.ipynb
+
+$(READY): pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) once: about 6 GB with the CUDA build of torch that pip brings on Linux, and a few minutes (see README for the small CPU build)."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "detlib needs Python 3.11 or newer; name one: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache
+
+.PHONY: workbook test lab clean

@@ -1,0 +1,120 @@
+"""The command line: `detlib VERB`."""
+import argparse
+import json as _json
+import sys
+from pathlib import Path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb; errors that a user can mend are one sentence on standard error and exit code 2."""
+    parser = argparse.ArgumentParser(prog="detlib", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, function: object, text: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=text, description=text)
+        sub.set_defaults(function=function)
+        return sub
+
+    def data_and_profile(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--data", help="'simulated' or a data set's folder (default: DETLIB_DATA, else simulated)")
+        sub.add_argument("--profile", help="smoke, laptop or report (default: DETLIB_PROFILE, else laptop)")
+
+    sub = verb("simulate", simulate, "make a simulated data set")
+    sub.add_argument("--profile", help="whose sizes to take (default: DETLIB_PROFILE, else laptop)")
+    sub.add_argument("--out", type=Path, help="folder (default: data/simulated-PROFILE)")
+    sub.add_argument("--splits", nargs="+", default=["train", "val"], metavar="SPLIT", help="train, val, train_extended (default: train val)")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--frames", type=int, default=10, help="frames a clip (default: 10)")
+    sub.add_argument("--processes", type=int, help="default: one for each core")
+
+    sub = verb("train", train, "train one rung of the ladder, or go on where its training stopped")
+    sub.add_argument("rung", help="baseline, adam, flip, ...")
+    data_and_profile(sub)
+    sub.add_argument("--seed", type=int, default=0)
+
+    sub = verb("evaluate", evaluate, "metrics of a finished run")
+    sub.add_argument("run", type=Path, help="a run's folder, below outputs/runs")
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
+
+    sub = verb("workbook", workbook, "run the notebooks in order and write outputs/reports/index.html")
+    data_and_profile(sub)
+    sub.add_argument("notebooks", nargs="*", type=Path, help="only these (default: all)")
+
+    sub = verb("report", report, "export a notebook as it stands, with its outputs and widgets, to one HTML file that needs no network")
+    sub.add_argument("notebook", type=Path)
+    sub.add_argument("--out", type=Path, help="default: outputs/reports/NAME.html")
+
+    options = vars(parser.parse_args(arguments))
+    options.pop("verb")
+    try:
+        return options.pop("function")(**options) or 0
+    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        print(f"detlib: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def simulate(profile: str | None, out: Path | None, splits: list[str], seed: int, frames: int, processes: int | None) -> None:
+    """Write simulated data of a profile's sizes."""
+    from . import runs
+    from .data import lidar
+    from .experiments import PROFILES, profile_name
+
+    name = profile_name(profile)
+    sizes = PROFILES[name]
+    folder = lidar.simulate(out or runs.home() / "data" / f"simulated-{name}", splits=tuple(splits), sensor=lidar.Sensor(**sizes.sensor), seed=seed,
+                            clips=sizes.clips, frames_per_clip=frames, processes=processes, progress=runs.ProgressBar())
+    print(folder)
+
+
+def train(rung: str, data: str | None, profile: str | None, seed: int) -> None:
+    """Train one rung."""
+    from . import runs
+    from .experiments import rung as row
+    from .train import fit
+
+    experiment = row(rung, profile, seed)
+    run = fit(experiment, runs.open_data(data, experiment.profile, splits=(experiment.split, "val")))
+    print(f"mAP {_value(run.metrics['mAP'])} over {run.metrics['classes_with_objects']} of {run.metrics['classes']} classes; {run.folder}")
+
+
+def evaluate(run: Path, json: bool) -> None:
+    """Print a finished run's metrics."""
+    from .evaluate.coco import table
+
+    path = run / "metrics.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{run}: no finished run (no metrics.json); train it with `detlib train RUNG`")
+    metrics = _json.loads(path.read_text())
+    print(_json.dumps(metrics) if json else table(metrics).to_string())
+
+
+def workbook(data: str | None, profile: str | None, notebooks: list[Path]) -> int:
+    """Run the notebooks and write the reports."""
+    import os
+
+    from . import benchmark, runs
+    from .experiments import profile_name
+    from .report import workbook as make
+
+    data = data or os.environ.get("DETLIB_DATA") or "simulated"
+    if data != "simulated" and not Path(data).expanduser().is_dir():
+        raise FileNotFoundError(f"--data {data}: no such folder; name a data set's folder, or 'simulated'")
+    return make(notebooks or benchmark.notebooks(), runs.outputs() / "reports", data=data, profile=profile_name(profile))
+
+
+def report(notebook: Path, out: Path | None) -> None:
+    """Export one notebook as it stands."""
+    from . import runs
+    from .offline import export
+
+    print(export(notebook, out or runs.outputs() / "reports" / f"{notebook.stem}.html"))
+
+
+def _value(value: float | None) -> str:
+    return "no objects" if value is None else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Batches: for training a pure function of seed and step, so that training can stop and go on anywhere; for evaluation the frames in order."""
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+
+from ..experiments import Experiment
+from .augment import augment, random_crop
+from .coco import Split
+
+CACHE_BYTES = 2 * 1024**3  # pictures kept as uint8: all 700 frames of the simulated train and val are 0.3 GB
+
+Batch = tuple[Tensor, list[Tensor], list[Tensor]]  # images (N, C, H, W) uint8, boxes (M, 4) xyxy px and labels (M,) of each
+
+
+def pad(images: list[Tensor], multiple: int) -> Tensor:
+    """Stack images (C, H, W), zeros below and to the right, so that both sides are multiples; boxes stay where they are. -> (N, C, H', W')"""
+    height, width = (-(-max(image.shape[k] for image in images) // multiple) * multiple for k in (1, 2))
+    batch = images[0].new_zeros(len(images), images[0].shape[0], height, width)
+    for n, image in enumerate(images):
+        batch[n, :, : image.shape[1], : image.shape[2]] = image
+    return batch
+
+
+class Cache:
+    """A split's pictures, each read once while there is room."""
+
+    def __init__(self, split: Split):
+        self.split, self.images, self.room = split, {}, CACHE_BYTES
+
+    def __getitem__(self, index: int) -> Tensor:
+        image = self.images.get(index)
+        if image is None:
+            image = self.split.image(index)
+            if self.room >= image.nbytes:
+                self.room -= image.nbytes
+                self.images[index] = image
+        return image
+
+
+class TrainBatches(TorchDataset):
+    """Batch number `step`, the same for the same seed whatever came before; an epoch is a permutation of the frames."""
+
+    def __init__(self, split: Split, experiment: Experiment, multiple: int):
+        if not len(split):
+            raise ValueError(f"{split.name} has no frames: nothing to train on")
+        self.split, self.experiment, self.multiple = split, experiment, multiple
+        self.images = Cache(split)
+
+    def __len__(self) -> int:
+        return self.experiment.sizes.steps
+
+    def frames(self, step: int) -> list[int]:
+        """Which frames a step sees."""
+        batch, seed, n = self.experiment.sizes.batch, self.experiment.seed, len(self.split)
+        places = range(step * batch, (step + 1) * batch)
+        orders = {epoch: np.random.default_rng([seed, epoch]).permutation(n) for epoch in {p // n for p in places}}
+        return [int(orders[p // n][p % n]) for p in places]
+
+    def __getitem__(self, step: int) -> Batch:
+        rng = np.random.default_rng([self.experiment.seed, step, 1])
+        images, boxes, labels = [], [], []
+        for index in self.frames(step):
+            sample = (self.images[index], *self.split.targets(index))
+            if self.experiment.sizes.crop_width:
+                sample = random_crop(sample, self.experiment.sizes.crop_width, rng)
+            image, image_boxes, image_labels = augment(sample, self.experiment.augment, rng)
+            images.append(image)
+            boxes.append(image_boxes)
+            labels.append(image_labels)
+        return pad(images, self.multiple), boxes, labels
+
+
+def in_order(split: Split, batch: int, multiple: int, images: Cache | None = None) -> Iterator[tuple[list[int], Batch]]:
+    """All frames in order, uncropped, with their indices."""
+    images = images or Cache(split)
+    for start in range(0, len(split), batch):
+        indices = list(range(start, min(start + batch, len(split))))
+        boxes, labels = zip(*(split.targets(i) for i in indices), strict=True)
+        yield indices, (pad([images[i] for i in indices], multiple), list(boxes), list(labels))
+
+
+def channel_statistics(split: Split, most: int = 64) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (C,) of the pixels, 0..255, over at most `most` frames spread evenly."""
+    indices = sorted({round(k) for k in np.linspace(0, len(split) - 1, min(most, len(split)))})
+    pixels = torch.cat([split.image(i).flatten(1).double() for i in indices], dim=1)
+    return pixels.mean(1), pixels.std(1).clamp(min=1)

@@ -1,0 +1,146 @@
+"""Experiments: the ladder, whose every row replaces one field of the row above, and the profiles, which set sizes and never the code path."""
+import os
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How large everything is."""
+
+    name: str
+    width: float  # channels of the small CNN, 1 = the report's
+    resnet: str  # torchvision's name
+    extra_channels: tuple[int, int]  # of the two BasicBlocks behind the ResNet
+    fpn_channels: int
+    batch: int
+    steps: int
+    crop_width: int | None  # px of a training image that a step sees; None: whole images
+    warmup: int  # steps of linear warm-up
+    cosine: bool  # after the warm-up: cosine to zero, or constant
+    validations: int  # at equal distances, the last after the last step
+    clips: dict[str, int]  # of the simulated data
+    sensor: dict[str, Any]  # fields of the simulator's sensor that differ from its own
+
+
+FULL_CLIPS = {"train": 40, "val": 30, "extension": 360}
+PROFILES = {p.name: p for p in (
+    Profile("smoke", width=0.25, resnet="resnet18", extra_channels=(64, 32), fpn_channels=16, batch=4, steps=12, crop_width=256, warmup=2, cosine=True,
+            validations=2, clips={"train": 6, "val": 4, "extension": 4}, sensor={"image_hw": (128, 256), "azimuth_deg": 90.0}),
+    Profile("laptop", width=1, resnet="resnet18", extra_channels=(128, 64), fpn_channels=64, batch=16, steps=150, crop_width=512, warmup=15, cosine=True,
+            validations=3, clips=FULL_CLIPS, sensor={}),
+    Profile("report", width=1, resnet="resnet50", extra_channels=(512, 64), fpn_channels=128, batch=32, steps=1000, crop_width=None, warmup=500, cosine=False,
+            validations=10, clips=FULL_CLIPS, sensor={}),
+)}
+
+# name -> class and arguments; the rates are the report's. SGD: its first model; AdamW: what it changed to, unsaid, in its anchor rung
+OPTIMIZERS = {"sgd": {"lr": 5e-3, "momentum": 0.9, "weight_decay": 5e-4}, "adamw": {"lr": 5e-4, "weight_decay": 5e-4}}
+KNOWN = {
+    "profile": tuple(PROFILES), "optimizer": tuple(OPTIMIZERS), "augment": ("none", "flip"), "backbone": ("small", "resnet"), "neck": ("none", "fpn"),
+    "loss": ("hard_negatives", "focal"), "anchors": ("baseline", "report", "fitted"), "split": ("train", "train_extended"), "weights": ("none", "imagenet"),
+}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One training, but for the data: a rung of the ladder, or one with changed fields."""
+
+    profile: str = "laptop"
+    seed: int = 0
+    optimizer: str = "sgd"
+    augment: str = "none"
+    backbone: str = "small"
+    neck: str = "none"
+    loss: str = "hard_negatives"
+    head_depth: int = 0
+    prior: float | None = None  # of foreground, in a fresh head
+    anchors: str = "baseline"
+    split: str = "train"
+    weights: str = "none"
+
+    def __post_init__(self):
+        for name, known in KNOWN.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}={getattr(self, name)!r}: known are {', '.join(map(repr, known))}")
+
+    @property
+    def sizes(self) -> Profile:
+        """The profile that the experiment names."""
+        return PROFILES[self.profile]
+
+    @property
+    def rung(self) -> str:
+        """The row of the ladder, with the fields that differ from it: `fpn`, or `fpn+weights=imagenet`."""
+        rows = ladder(self.profile, self.seed)
+        name, row = min(rows.items(), key=lambda item: len(_differences(item[1], self)))
+        return "+".join([name, *(f"{key}={getattr(self, key)}" for key in _differences(row, self))])
+
+
+LADDER: list[tuple[str, dict[str, Any]]] = [
+    ("baseline", {}),
+    ("adam", {"optimizer": "adamw"}),
+    ("flip", {"augment": "flip"}),
+    ("resnet", {"backbone": "resnet"}),
+    ("fpn", {"neck": "fpn"}),
+    ("focal", {"loss": "focal"}),
+    ("deep_heads", {"head_depth": 4}),
+    ("bias_init", {"prior": 0.01}),
+    ("report_anchors", {"anchors": "report"}),
+    ("fitted_anchors", {"anchors": "fitted"}),
+    ("extended", {"split": "train_extended"}),
+]
+
+
+def ladder(profile: str | None = None, seed: int = 0) -> dict[str, Experiment]:
+    """Every rung's experiment, in the order of the climb."""
+    experiment, rows = Experiment(profile=profile_name(profile), seed=seed), {}
+    for name, change in LADDER:
+        experiment = replace(experiment, **change)
+        rows[name] = experiment
+    return rows
+
+
+def rung(name: str, profile: str | None = None, seed: int = 0, **changes: Any) -> Experiment:
+    """One rung of the ladder, with fields changed as named."""
+    rows = ladder(profile, seed)
+    if name not in rows:
+        raise ValueError(f"no rung {name!r}: the ladder has {', '.join(rows)}")
+    unknown = changes.keys() - {f.name for f in fields(Experiment)}
+    if unknown:
+        raise ValueError(f"an experiment has no {', '.join(sorted(unknown))}: it has {', '.join(f.name for f in fields(Experiment))}")
+    return replace(rows[name], **changes)
+
+
+def profile_name(name: str | None = None) -> str:
+    """The profile asked for, else that of the environment variable DETLIB_PROFILE, else `laptop`."""
+    name = name or os.environ.get("DETLIB_PROFILE") or "laptop"
+    if name not in PROFILES:
+        raise ValueError(f"no profile {name!r}: there are {', '.join(PROFILES)}")
+    return name
+
+
+def table(*names: str, profile: str | None = None) -> "Styler":
+    """The settings of rungs side by side (all of the ladder when none is named), the cells that differ from the row above in bold."""
+    rows = ladder(profile)
+    names = names or tuple(rows)
+    frame = pd.DataFrame({name: {f.name: str(getattr(rows[name], f.name)) for f in fields(Experiment) if f.name not in ("profile", "seed")}
+                          for name in names}).T
+    changed = frame.ne(frame.shift().fillna(frame.iloc[:1]))
+    return frame.style.apply(lambda _: changed.map(lambda c: "font-weight: bold" if c else "opacity: 0.6"), axis=None)
+
+
+def settings(experiment: Experiment) -> pd.DataFrame:
+    """Every hyper-parameter of one experiment, those of its profile and optimiser included."""
+    rows = {f.name: getattr(experiment, f.name) for f in fields(Experiment)}
+    rows |= {f"optimizer: {k}": v for k, v in OPTIMIZERS[experiment.optimizer].items()}
+    rows |= {f"profile: {f.name}": getattr(experiment.sizes, f.name) for f in fields(Profile) if f.name not in ("name", "clips", "sensor")}
+    return pd.DataFrame({experiment.rung: {k: str(v) for k, v in rows.items()}})
+
+
+def _differences(a: Experiment, b: Experiment) -> list[str]:
+    return [f.name for f in fields(Experiment) if getattr(a, f.name) != getattr(b, f.name)]

@@ -1,0 +1,45 @@
+"""Losses over all anchors of a batch, summed and divided by the number of positive anchors."""
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, log_softmax, smooth_l1_loss
+
+NEGATIVES = 3  # hard negatives for each positive: Liu et al. 2016, sec. 2.2
+GAMMA, ALPHA = 2.0, (0.01, 0.99)  # the report's focal loss: weight of background, of every class
+
+
+def classification_loss(logits: Tensor, classes: Tensor, kind: str) -> Tensor:
+    """Sum over the batch: 'hard_negatives' or 'focal'; logits (N, R, K+1), classes (N, R)."""
+    return {"hard_negatives": hard_negative_loss, "focal": focal_loss}[kind](logits, classes)
+
+
+def hard_negative_loss(logits: Tensor, classes: Tensor) -> Tensor:
+    """Softmax cross-entropy over the positives and, in each image, its hardest negatives, three for each positive (SSD, sec. 2.2)."""
+    losses = cross_entropy(logits.flatten(0, 1), classes.flatten(), reduction="none").view_as(classes)  # (N, R)
+    positive = classes > 0
+    negatives = losses.detach().masked_fill(positive, -1)
+    wanted = (NEGATIVES * positive.sum(dim=1)).clamp(max=classes.shape[1])  # (N,)
+    most = int(wanted.max())
+    if most:
+        hardest = negatives.topk(most, dim=1).indices  # (N, most)
+        chosen = torch.arange(most, device=losses.device) < wanted[:, None]
+        keep = torch.zeros_like(positive).scatter(1, hardest, chosen)
+        return losses[positive | (keep & ~positive)].sum()
+    return losses.sum() * 0
+
+
+def focal_loss(logits: Tensor, classes: Tensor, gamma: float = GAMMA, alpha: tuple[float, float] = ALPHA) -> Tensor:
+    """Focal loss (Lin et al. 2017b, eq. 5), softmax form: -alpha (1 - p)^gamma log p of the right class, over all anchors."""
+    log_p = log_softmax(logits, dim=-1).gather(-1, classes[..., None])[..., 0]  # (N, R)
+    weight = torch.where(classes > 0, alpha[1], alpha[0])
+    return -(weight * (1 - log_p.exp()) ** gamma * log_p).sum()
+
+
+def detection_loss(logits: Tensor, deltas: Tensor, classes: Tensor, encoded: Tensor, kind: str) -> dict[str, Tensor]:
+    """The two parts, 'classes' and 'boxes' (smooth L1 over the positives), each over the number of positives in the batch.
+
+    logits (N, R, K+1), deltas (N, R, 4), classes (N, R), encoded (N, R, 4). A batch without objects divides by one.
+    """
+    positive = classes > 0
+    number = positive.sum().clamp(min=1)
+    return {"classes": classification_loss(logits.float(), classes, kind) / number,
+            "boxes": smooth_l1_loss(deltas.float()[positive], encoded[positive], reduction="sum") / number}

@@ -1,0 +1,44 @@
+"""Tables that are read off a model."""
+import pandas as pd
+import torch
+from torch import nn
+
+from .detector import Detector, trainable_parameters
+
+LAYERS = (nn.Conv2d, nn.ReLU, nn.MaxPool2d)
+
+
+def layer_table(model: Detector, image_hw: tuple[int, int]) -> pd.DataFrame:
+    """The backbone's layers in the form of the report's table, with the maps that go to the heads, from one forward pass."""
+    rows: list[dict] = []
+
+    def note(layer: nn.Module, inputs: object, output: torch.Tensor) -> None:
+        convolution = isinstance(layer, nn.Conv2d)
+        sizes = {name: getattr(layer, name) for name in ("kernel_size", "stride", "padding")} if not isinstance(layer, nn.ReLU) else {}
+        rows.append({"is output": "", "layer": type(layer).__name__, "filters": str(layer.out_channels) if convolution else "-",
+                     **{name.removesuffix("_size"): _one(sizes.get(name)) for name in ("kernel_size", "stride", "padding")},
+                     "output (channels x h x w)": " x ".join(map(str, output.shape[1:]))})
+
+    layers = [module for module in model.backbone.modules() if isinstance(module, LAYERS)]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    levels = [level.register_forward_hook(lambda *_: rows[-1].update({"is output": "yes"})) for level in model.backbone.levels]
+    with torch.no_grad():
+        model.backbone(torch.zeros(1, len(model.mean), *image_hw))
+    for hook in hooks + levels:
+        hook.remove()
+    return pd.DataFrame(rows, index=range(1, len(rows) + 1))
+
+
+def _one(size: int | tuple[int, int] | None) -> str:
+    if size is None:
+        return "-"
+    height, width = size if isinstance(size, tuple) else (size, size)
+    return str(height) if height == width else f"{height} x {width}"
+
+
+def parameter_table(model: Detector, image_hw: tuple[int, int]) -> pd.DataFrame:
+    """Trainable parameters of each part, and what the report's table counted on top: four numbers an anchor, which are not trained."""
+    parts = {name: trainable_parameters(part) for name, part in (("backbone", model.backbone), ("neck", model.neck), ("heads", model.head))}
+    trainable, anchors = sum(parts.values()), model.anchors.count(image_hw)
+    rows = {**parts, "trainable": trainable, f"+ {anchors:,} anchors x 4 numbers, frozen": 4 * anchors, "with them": trainable + 4 * anchors}
+    return pd.DataFrame({"parameters": [f"{n:,}" for n in rows.values()]}, index=list(rows))

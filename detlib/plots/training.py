@@ -1,0 +1,136 @@
+"""Figures of training logs: losses, validation metrics, classes."""
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..runs import Run
+from .style import FAINT, plain, rung_colour, sheet, style
+
+SMOOTH = 15  # steps of the centred running mean of a training loss
+
+
+def run_note(runs: Mapping[str, Run]) -> str:
+    """The line under a figure that says what it rests on: profile, steps, images, seeds, classes in the mean."""
+    run = next(iter(runs.values()))
+    sizes, rows = run.config["profile"], run.log_rows()
+    seeds = sorted({r.experiment.seed for r in runs.values()})
+    text = (f"profile {sizes['name']}: {rows[-1]['step'] if rows else 0} of {sizes['steps']} steps of {sizes['batch']} images, "
+            f"seed {', '.join(map(str, seeds))} (one run a line); data {plain(run.config['data']['name'], 40)}")
+    vals = [row["val"] for row in rows if "val" in row]
+    return text + (f"; mAP is the mean over {vals[-1]['classes_with_objects']} of {vals[-1]['classes']} classes" if vals else "")
+
+
+@style()
+def losses(runs: Mapping[str, Run]) -> Figure:
+    """Training loss (each step faint, running mean strong) with validation loss as dots: total, classes, boxes; one line a run."""
+    figure, axes = sheet(1, 3, 3.4, "Loss: line on the training batches, dots on the whole validation split", run_note(runs))
+    for axis, (part, title) in zip(axes[0], {"loss": "total", "classes": "classes", "boxes": "boxes (smooth L1)"}.items(), strict=True):
+        for name, run in runs.items():
+            _loss_line(axis, run.log(), part, name)
+        axis.set(title=title, xlabel="step", yscale="log")
+        axis.set_ylabel("loss a positive anchor" if part == "loss" else "")
+    axes[0][0].legend(loc="best")
+    return figure
+
+
+def _loss_line(axis: Axes, log: pd.DataFrame, part: str, name: str) -> None:
+    colour = rung_colour(name)
+    axis.plot(log["step"], log[part], color=colour, alpha=0.25, linewidth=0.8)
+    axis.plot(log["step"], log[part].rolling(SMOOTH, center=True, min_periods=1).mean(), color=colour, linewidth=1.8, label=plain(name, 40))
+    column = "val_loss" if part == "loss" else f"val_{part}"
+    if column in log:
+        val = log.dropna(subset=[column])
+        axis.plot(val["step"], val[column], "o-", color=colour, markersize=6, markeredgecolor="white", linewidth=0.8)
+
+
+@style()
+def validation(runs: Mapping[str, Run]) -> Figure:
+    """mAP, AP50 and AP75 on the validation split against the step; one line a run, the last value written at its end."""
+    figure, axes = sheet(1, 3, 3.2, "Average precision on the validation split", run_note(runs))
+    for axis, metric in zip(axes[0], ("mAP", "AP50", "AP75"), strict=True):
+        top = 0.0
+        for name, run in runs.items():
+            rows = [(row["step"], row["val"][metric]) for row in run.log_rows() if "val" in row and row["val"][metric] is not None]
+            steps, values = zip(*rows, strict=True) if rows else ((), ())
+            axis.plot((0, *steps), (0, *values), "o-", color=rung_colour(name), markeredgecolor="white", label=plain(name, 40))
+            if values:
+                axis.annotate(f"{values[-1]:.3f}", (steps[-1], values[-1]), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9,
+                              color=rung_colour(name))
+                top = max(top, *values)
+        axis.set(title=metric, xlabel="step", ylim=(0, max(top * 1.15, 0.01)))
+        axis.margins(x=0.14)
+    axes[0][0].legend(loc="upper left")
+    return figure
+
+
+@style()
+def classes(runs: Mapping[str, Run], most: int = 12) -> Figure:
+    """AP of each class against the step, one small panel a class, one line a run; a class without validation objects says so."""
+    logs = {name: [(row["step"], row["val"]) for row in run.log_rows() if "val" in row] for name, run in runs.items()}
+    last = next((rows[-1][1] for rows in logs.values() if rows), {"per_class": {}, "objects": {}})
+    names = sorted(last["per_class"], key=lambda c: -last["objects"][c])[:most]
+    columns = max(1, min(4, len(names)))
+    figure, axes = sheet(-(-max(len(names), 1) // columns), columns, 1.2 + 1.75 * -(-max(len(names), 1) // columns),
+                         "Average precision of each class, most frequent first", run_note(runs), sharex=True, sharey=True)
+    for axis, name in zip(axes.flat, names, strict=False):
+        axis.set_title(f"{plain(name)}: {last['objects'][name]:,} objects")
+        if last["per_class"][name] is None:
+            axis.text(0.5, 0.5, "no objects", transform=axis.transAxes, ha="center", va="center", color=FAINT)
+        for rung, rows in logs.items():
+            points = [(step, val["per_class"][name]) for step, val in rows if val["per_class"][name] is not None]
+            if points:
+                axis.plot(*zip((0, 0), *points, strict=True), "o-", color=rung_colour(rung), markersize=5, markeredgecolor="white", label=plain(rung, 40))
+    for axis in axes.flat[len(names):]:
+        axis.set_visible(False)
+    for axis in axes[-1]:
+        axis.set_xlabel("step")
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    if handles:
+        axes.flat[0].legend(handles, labels, loc="upper left")
+    axes.flat[0].set_ylim(bottom=0)
+    return figure
+
+
+@style()
+def progress(run: Run) -> Figure:
+    """The picture that is redrawn while a run trains: loss so far, mAP so far."""
+    name = run.experiment.rung
+    log = run.log()
+    figure, axes = sheet(1, 2, 2.6, note=run_note({name: run}))
+    _loss_line(axes[0][0], log, "loss", name)
+    axes[0][0].set(title="loss: line training, dots validation", yscale="log", xlabel="step", xlim=(0, run.config["profile"]["steps"]))
+    rows = [(row["step"], row["val"]["mAP"]) for row in run.log_rows() if "val" in row and row["val"]["mAP"] is not None]
+    axes[0][1].plot(*zip((0, 0), *rows, strict=True), "o-", color=rung_colour(name))
+    axes[0][1].set(title="mAP on the validation split", xlabel="step", xlim=(0, run.config["profile"]["steps"]),
+                   ylim=(0, max([0.01, *(1.2 * m for _, m in rows)])))
+    return figure
+
+
+@style()
+def intervals(rows: Mapping[str, tuple[float, float, float]], title: str, note: str, xlabel: str = "mAP") -> Figure:
+    """Values with their intervals (value, low, high), one row each, the numbers written beside."""
+    figure, axes = sheet(1, 1, 1.3 + 0.42 * len(rows), title, note)
+    axis = axes[0][0]
+    for place, (name, (value, low, high)) in enumerate(rows.items()):
+        axis.plot([low, high], [place, place], color=rung_colour(name), linewidth=5, alpha=0.35, solid_capstyle="butt")
+        axis.plot([value], [place], "o", color=rung_colour(name), markersize=8, markeredgecolor="white")
+        axis.annotate(f"{value:.3f}   [{low:.3f}, {high:.3f}]", (high, place), xytext=(8, 0), textcoords="offset points", va="center", fontsize=9)
+    axis.set(yticks=range(len(rows)), yticklabels=[plain(n, 40) for n in rows], xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5))
+    axis.set_xlim(min(0, *(low for _, low, _ in rows.values())), max(high for *_, high in rows.values()) * 1.35 + 1e-3)
+    axis.grid(axis="y", visible=False)
+    return figure
+
+
+def class_values(runs: Mapping[str, Run]) -> pd.DataFrame:
+    """Final AP of each class (rows) for each run (columns), with the number of objects; "no objects" where there are none."""
+    table = {"objects": next(iter(runs.values())).metrics["objects"]}
+    table |= {name: {c: "no objects" if v is None else f"{v:.3f}" for c, v in run.metrics["per_class"].items()} for name, run in runs.items()}
+    frame = pd.DataFrame(table)
+    mean = {"objects": int(np.sum(frame["objects"])), **{name: f"{run.metrics['mAP']:.3f}" for name, run in runs.items() if run.metrics["mAP"] is not None}}
+    frame.loc["mean (mAP)"] = pd.Series(mean)
+    return frame
+
+

@@ -1,0 +1,157 @@
+"""The only module that knows where things lie: `data/`, and below `outputs/` a folder for each run, written so that nothing is lost."""
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save
+from tqdm import tqdm
+
+from .data.coco import Dataset, open_dataset
+from .data.lidar import Sensor, simulate
+from .experiments import PROFILES, Experiment, profile_name
+from .files import write_atomic, write_json
+
+
+def home() -> Path:
+    """The workbook's folder: DETLIB_HOME, else the one that holds the package."""
+    return Path(os.environ.get("DETLIB_HOME") or Path(__file__).resolve().parents[1])
+
+
+def outputs() -> Path:
+    """Where everything that is made is kept."""
+    return home() / "outputs"
+
+
+def open_data(data: str | Path | None = None, profile: str | None = None, splits: Sequence[str] = ("train", "val"), images: bool = True) -> Dataset:
+    """A data set by name or folder; None is DETLIB_DATA, else `simulated`, which is made when it is not there yet.
+
+    `splits` are those that simulated data must have; `images=False` makes their annotations only. A folder is read as it is.
+    """
+    data, profile = str(data or os.environ.get("DETLIB_DATA") or "simulated"), profile_name(profile)
+    if data == "simulated":
+        sizes, folder = PROFILES[profile], home() / "data" / f"simulated-{profile}"
+        simulate(folder, splits=tuple(splits), sensor=Sensor(**sizes.sensor), clips=sizes.clips, images=images, progress=ProgressBar())
+        return open_dataset(folder)
+    folder = Path(data).expanduser()
+    return open_dataset(folder if folder.is_absolute() or folder.is_dir() else home() / folder)
+
+
+class ProgressBar:
+    """A bar in the terminal for `simulate`'s progress, shown only when there is something to do."""
+
+    def __init__(self):
+        self.bar = None
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        """Show that `done` of `total` are made."""
+        if self.bar is None or self.bar.desc != f"{what}: ":
+            self.bar = tqdm(total=total, desc=what, initial=done)
+        self.bar.update(done - self.bar.n)
+        if done == total:
+            self.bar.close()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder: `config.json`, `log.jsonl`, the checkpoint, and when finished `model.safetensors` and `metrics.json`."""
+
+    folder: Path
+    experiment: Experiment
+
+    @property
+    def config(self) -> dict:
+        """What was trained, on which data, with which versions."""
+        return json.loads((self.folder / "config.json").read_text())
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done and evaluated."""
+        return (self.folder / "metrics.json").is_file()
+
+    @property
+    def metrics(self) -> dict:
+        """The last validation's metrics."""
+        return json.loads((self.folder / "metrics.json").read_text())
+
+    def log(self) -> pd.DataFrame:
+        """The training log, one row a step: step, lr, classes, boxes, loss, gradient, seconds; and val_... where it was validated."""
+        return pd.DataFrame(self.log_rows())
+
+    def log_rows(self) -> list[dict]:
+        """The log's lines; one that was cut off by a crash is left out."""
+        path, rows = self.folder / "log.jsonl", []
+        for line in path.read_text().splitlines() if path.is_file() else []:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+        return rows
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The trained weights."""
+        return load_file(self.folder / "model.safetensors")
+
+    def save_weights(self, state: dict[str, torch.Tensor]) -> None:
+        """Keep trained weights."""
+        write_atomic(self.folder / "model.safetensors", save({key: value.contiguous() for key, value in state.items()}))
+
+    def save_checkpoint(self, content: dict) -> None:
+        """Keep what training needs to go on; the one before is replaced when the new one is whole."""
+        part = self.folder / f".checkpoint.{os.getpid()}.part"
+        torch.save(content, part)
+        os.replace(part, self.folder / "checkpoint.pt")
+
+    def load_checkpoint(self) -> dict | None:
+        """The last checkpoint, tensors and plain values only; None if there is none."""
+        path = self.folder / "checkpoint.pt"
+        return torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else None
+
+
+def run_folder(experiment: Experiment, dataset: Dataset) -> Path:
+    """Where a run of this experiment on this data lies."""
+    return outputs() / "runs" / dataset.key / experiment.profile / experiment.rung / f"seed{experiment.seed}"
+
+
+def find_run(experiment: Experiment, dataset: Dataset) -> Run | None:
+    """The finished run of an experiment, if there is one."""
+    run = Run(run_folder(experiment, dataset), experiment)
+    return run if run.finished else None
+
+
+def open_run(experiment: Experiment, dataset: Dataset, config: dict, echo: Callable[[str], None] = print) -> Run:
+    """The folder of an experiment on a data set, with its configuration in it.
+
+    A folder with another configuration is never re-used: it is set aside under a new name, and a sentence says what differs.
+    """
+    folder = run_folder(experiment, dataset)
+    run = Run(folder, experiment)
+    path = folder / "config.json"
+    config = json.loads(json.dumps({"experiment": asdict(experiment), **config}))
+    if path.is_file():
+        different = _differences(run.config, config)
+        if not different:
+            return run
+        aside = next(p for k in range(1, 1000) if not (p := folder.with_name(f"{folder.name}.before{k}")).exists())
+        os.replace(folder, aside)
+        echo(f"{folder.relative_to(home())} holds another configuration ({'; '.join(different)}); it is kept as {aside.name} and training starts anew.")
+    versions = {name: version(name) for name in ("torch", "torchvision", "numpy")}
+    write_json(path, {**config, "versions": versions})
+    return run
+
+
+def _differences(there: Any, now: Any, name: str = "") -> list[str]:
+    """What differs between two configurations, entry by entry, as `profile.batch is 8 there, 16 now`; entries that are only there are ignored."""
+    if isinstance(there, dict) and isinstance(now, dict):
+        return [line for key in now for line in _differences(there.get(key), now[key], f"{name}.{key}".lstrip("."))]
+    return [] if there == now else [f"{name} is {_short(there)} there, {_short(now)} now"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) < 60 else text[:57] + "..."

@@ -1,0 +1,212 @@
+"""Training: one plain loop that stops and goes on at any step with the same result."""
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from . import runs
+from .anchors import SPECS
+from .data.coco import Dataset
+from .data.loader import Cache, TrainBatches, channel_statistics
+from .evaluate.coco import evaluate
+from .experiments import OPTIMIZERS, Experiment, Profile
+from .files import write_atomic, write_json
+from .machine import precision_here
+from .models.detector import Detector, build
+from .predict import autocast, predict
+
+CLIP_GRADIENT = 10.0  # norm
+CHECKPOINT_SECONDS = 20  # at most this much work is done again after a kill
+OnLog = Callable[[dict, runs.Run], None]
+
+
+class TrainingDiverged(FloatingPointError):
+    """A loss or gradient that is not finite; the message says at which step, on which images, and in which part."""
+
+
+def fit(experiment: Experiment, dataset: Dataset, on_log: OnLog | None = None, progress: bool = True, stop_after: int | None = None) -> runs.Run:
+    """Train an experiment on a data set, or go on where it stopped, or return the finished run.
+
+    `on_log(row, run)` is called with each step's log row; `stop_after` leaves the run after so many steps, to be continued by the next call.
+    """
+    train, val, spec, sizes = dataset[experiment.split], dataset["val"], SPECS[experiment.anchors], experiment.sizes
+    run = runs.open_run(experiment, dataset, configuration(experiment, dataset))
+    if run.finished:
+        return run
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(experiment.seed)
+    model = build(experiment, spec, len(dataset.categories), *channel_statistics(train)).to(device).train()
+    optimizer = make_optimizer(model, experiment)
+    state = run.load_checkpoint() or {"step": 0, "precision": precision_here(device)}
+    if "model" in state:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+    first, precision = state["step"], state["precision"]
+    batches, val_images = TrainBatches(train, experiment, spec.strides[-1]), Cache(val)
+    last = min(sizes.steps, stop_after or sizes.steps)
+
+    def save(done: int) -> None:
+        run.save_checkpoint({"step": done, "precision": precision, "model": model.state_dict(), "optimizer": optimizer.state_dict()})
+
+    bar = tqdm(total=sizes.steps, initial=first, desc=f"{experiment.rung}, seed {experiment.seed}", unit="step", disable=not progress)
+    with bar, Log(run, first) as log, StopBetweenSteps() as stop:
+        saved = time.monotonic()
+        for step in range(first, last):
+            started = time.perf_counter()
+            for group in optimizer.param_groups:
+                group["lr"] = OPTIMIZERS[experiment.optimizer]["lr"] * rate(step, sizes)
+            images, boxes, labels = batches[step]
+            with autocast(device, precision):
+                logits, deltas = model(images.to(device))
+            losses = model.loss(logits, deltas, [b.to(device) for b in boxes], [l.to(device) for l in labels],
+                                tuple(images.shape[-2:]), experiment.loss)
+            loss = losses["classes"] + losses["boxes"]
+            optimizer.zero_grad()
+            loss.backward()
+            gradient = nn.utils.clip_grad_norm_(model.parameters(), CLIP_GRADIENT)
+            check_finite(step, {**losses, "gradient": gradient}, batches, optimizer)
+            optimizer.step()
+
+            row = {"step": step + 1, "lr": optimizer.param_groups[0]["lr"], "loss": loss.item(), **{k: v.item() for k, v in losses.items()},
+                   "gradient": gradient.item(), "seconds": time.perf_counter() - started}
+            if step + 1 in validation_steps(sizes):
+                row |= validate(model, run, dataset, val_images, precision)
+            log.write(row)
+            bar.update()
+            if on_log:
+                on_log(row, run)
+            if stop.asked or step + 1 == last or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                save(step + 1)
+                saved = time.monotonic()
+            if stop.asked:
+                print(f"Stopped after step {step + 1} of {sizes.steps}, which is kept; call it again to go on from there.")
+                raise KeyboardInterrupt
+    if last == sizes.steps:
+        finish(run, model)
+    return run
+
+
+def configuration(experiment: Experiment, dataset: Dataset) -> dict:
+    """What a run depends on beside its experiment and the versions; compared before a folder is used again."""
+    return {"profile": asdict(experiment.sizes), "optimizer": OPTIMIZERS[experiment.optimizer], "anchors": SPECS[experiment.anchors].shapes,
+            "categories": dataset.categories,
+            "data": {"name": dataset.name, experiment.split: dataset[experiment.split].fingerprint, "val": dataset["val"].fingerprint}}
+
+
+def make_optimizer(model: nn.Module, experiment: Experiment) -> torch.optim.Optimizer:
+    """The optimiser that an experiment names."""
+    kinds = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
+    return kinds[experiment.optimizer](model.parameters(), **OPTIMIZERS[experiment.optimizer])
+
+
+def rate(step: int, sizes: Profile) -> float:
+    """Factor on the learning rate: linear warm-up from 0.1, then a cosine to zero or constant."""
+    if step < sizes.warmup:
+        return 0.1 + 0.9 * step / sizes.warmup
+    if not sizes.cosine:
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - sizes.warmup) / (sizes.steps - sizes.warmup)))
+
+
+def validation_steps(sizes: Profile) -> set[int]:
+    """After which steps the validation split is evaluated: at equal distances, the last after the last step."""
+    return {round(sizes.steps * k / sizes.validations) for k in range(1, sizes.validations + 1)}
+
+
+def validate(model: Detector, run: runs.Run, dataset: Dataset, images: Cache, precision: str) -> dict:
+    """Metrics and losses on the validation split as entries of a log row; the detections are kept beside the log."""
+    started = time.perf_counter()
+    detections, losses = predict(model, dataset["val"], precision, run.experiment.loss, images=images)
+    results = evaluate(detections, dataset["val"], dataset)
+    write_atomic(run.folder / "detections.json", json.dumps(detections.to_coco(dataset["val"])))
+    return {"val": results, "val_loss": losses["classes"] + losses["boxes"], **{f"val_{k}": v for k, v in losses.items()},
+            "val_seconds": time.perf_counter() - started}
+
+
+def finish(run: runs.Run, model: Detector) -> None:
+    """Keep the weights and the last validation's metrics; `metrics.json` is written last and makes the run finished."""
+    run.save_weights(model.state_dict())
+    row = run.log_rows()[-1]
+    write_json(run.folder / "metrics.json", {**row["val"], "val_loss": row["val_loss"], "steps": row["step"]})
+    (run.folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def load_model(run: runs.Run, dataset: Dataset) -> Detector:
+    """A finished run's trained detector, ready to predict."""
+    weights = run.weights()
+    model = build(run.experiment, SPECS[run.experiment.anchors], len(dataset.categories), weights["mean"].flatten(), weights["std"].flatten())
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def check_finite(step: int, values: dict[str, Tensor], batches: TrainBatches, optimizer: torch.optim.Optimizer) -> None:
+    """Stop with the step, the images and the part when a loss or the gradient's norm is not finite."""
+    wrong = [name for name, value in values.items() if not torch.isfinite(value)]
+    if wrong:
+        files = ", ".join(batches.split.frames[i].file_name for i in batches.frames(step))
+        raise TrainingDiverged(
+            f"step {step + 1}: {' and '.join(wrong)} not finite ({', '.join(f'{k} {v.item():g}' for k, v in values.items())}) at a learning rate of "
+            f"{optimizer.param_groups[0]['lr']:.2g}, on the images {files}. Usual causes: a rate that is too high, or boxes without extent among these "
+            "images. The last checkpoint is untouched.")
+
+
+class Log:
+    """A run's log as json lines and as TensorBoard events; what lies behind the step that training goes on from is dropped."""
+
+    def __init__(self, run: runs.Run, steps: int):
+        rows = [row for row in run.log_rows() if row["step"] <= steps]
+        if len(rows) < steps:
+            raise RuntimeError(f"{run.folder}: the log ends at step {len(rows)}, the checkpoint stands at {steps}; delete the folder to train anew")
+        write_atomic(run.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        self.file = open(run.folder / "log.jsonl", "a")
+        self.board = SummaryWriter(str(run.folder / "tensorboard"), purge_step=steps + 1)
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.file.close()
+        self.board.close()
+
+    def write(self, row: dict) -> None:
+        """Add one step."""
+        self.file.write(json.dumps(row) + "\n")
+        self.file.flush()
+        for name in ("lr", "loss", "classes", "boxes", "gradient", "val_loss", "val_classes", "val_boxes"):
+            if name in row:
+                self.board.add_scalar(name, row[name], row["step"])
+        for name, value in (row["val"]["per_class"] | {k: row["val"][k] for k in ("mAP", "AP50", "AP75")} if "val" in row else {}).items():
+            if value is not None:
+                self.board.add_scalar(f"val/{name}", value, row["step"])
+
+
+class StopBetweenSteps:
+    """Ctrl-C, or a notebook's stop button, ends training after the step under way; a second one ends it at once."""
+
+    def __init__(self):
+        self.asked = False
+
+    def __enter__(self) -> "StopBetweenSteps":
+        self.main = threading.current_thread() is threading.main_thread()
+        if self.main:
+            self.before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.main:
+            signal.signal(signal.SIGINT, self.before)
+
+    def _ask(self, number: int, frame: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True

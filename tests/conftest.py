@@ -1,0 +1,65 @@
+"""Shared data: a small hand-made COCO folder, and the real frames where they are at hand."""
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "tdt4265_2022"
+
+
+@pytest.fixture
+def real():
+    if not REAL.is_dir():
+        pytest.skip("the real TDT4265 frames are not beside the project (../shared/tdt4265_2022): nothing real was tested")
+    return REAL
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """Outputs and data of a test go to its own folder, and no setting of the caller's shell reaches it."""
+    monkeypatch.setenv("DETLIB_HOME", str(tmp_path / "home"))
+    for name in ("DETLIB_DATA", "DETLIB_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DETLIB_PRECISION", "float32")
+    return tmp_path / "home"
+
+
+def coco(images, annotations, categories=("car", "person")):
+    """COCO content from (file_name, width, height) and (image number, category number, [x, y, w, h])."""
+    return {
+        "images": [{"id": 10 + i, "file_name": f, "width": w, "height": h} for i, (f, w, h) in enumerate(images)],
+        "annotations": [{"id": 100 + i, "image_id": 10 + n, "category_id": c, "bbox": list(b), "area": b[2] * b[3], "iscrowd": 0}
+                        for i, (n, c, b) in enumerate(annotations)],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(categories, start=1)],
+    }
+
+
+def write_dataset(root, splits, pictures=True, **about):
+    """A data set's folder from {split: coco content}; pictures are noise with each box painted white."""
+    for split, content in splits.items():
+        (root / "images").mkdir(parents=True, exist_ok=True)
+        (root / f"{split}_annotations.json").write_text(json.dumps(content))
+        for image in content["images"] if pictures else []:
+            pixels = np.random.default_rng(image["id"]).integers(0, 120, (image["height"], image["width"], 3), dtype=np.uint8)
+            for a in content["annotations"]:
+                if a["image_id"] == image["id"]:
+                    x, y, w, h = (round(v) for v in a["bbox"])
+                    pixels[y:y + h, x:x + w] = 255
+            path = root / image["file_name"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    if about:
+        (root / "dataset.json").write_text(json.dumps(about))
+    return root
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Six training and three validation frames of 256 x 128 px, a painted box or two on most."""
+    def split(name, n):
+        images = [(f"images/{name}/trip_Video{c:05d}_{i}.png", 256, 128) for c in range(n // 3) for i in range(3)]
+        boxes = [(i, 1 + i // 2 % 2, [20.0 + 30 * i, 40.0, 32.0, 24.0]) for i in range(n) if i != 1] + [(2, 1, [150.0, 60.0, 16.0, 40.0])]
+        return coco(images, boxes)
+    return write_dataset(tmp_path / "small", {"train": split("train", 6), "val": split("val", 3)})

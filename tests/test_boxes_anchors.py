@@ -1,0 +1,75 @@
+"""Boxes, the anchor grid and its order, on grids that are not square."""
+import math
+
+import pytest
+import torch
+
+from detlib import boxes
+from detlib.anchors import BASELINE, REPORT, AnchorSpec, ssd_shapes
+from detlib.data.coco import open_dataset
+
+XYXY = torch.tensor([[2.0, 3, 12, 8], [0, 0, 1, 4]])
+
+
+def test_conversions_by_hand_and_back():
+    assert boxes.xyxy_to_cxcywh(XYXY).tolist() == [[7, 5.5, 10, 5], [0.5, 2, 1, 4]]
+    assert boxes.xyxy_to_xywh(XYXY).tolist() == [[2, 3, 10, 5], [0, 0, 1, 4]]
+    torch.testing.assert_close(boxes.cxcywh_to_xyxy(boxes.xyxy_to_cxcywh(XYXY)), XYXY)
+    torch.testing.assert_close(boxes.xywh_to_xyxy(boxes.xyxy_to_xywh(XYXY)), XYXY)
+    assert boxes.area(XYXY).tolist() == [50, 4]
+
+
+def test_clip_and_flip():
+    assert boxes.clip(torch.tensor([[-3.0, -1, 9, 30], [50, 5, 60, 8]]), (20, 40)).tolist() == [[0, 0, 9, 20], [40, 5, 40, 8]]
+    assert boxes.flip(XYXY, 40).tolist() == [[28, 3, 38, 8], [39, 0, 40, 4]]
+    torch.testing.assert_close(boxes.flip(boxes.flip(XYXY, 40), 40), XYXY)
+
+
+def test_grid_written_out_by_hand():
+    spec = AnchorSpec((4, 8), (((2.0, 6.0), (5.0, 1.0)), ((30.0, 30.0),)))
+    grid = spec.grid((8, 16))
+    assert len(grid) == spec.count((8, 16)) == 2 * 4 * 2 + 1 * 2
+    assert grid[:4].tolist() == [[2, 2, 2, 6], [2, 2, 5, 1], [6, 2, 2, 6], [6, 2, 5, 1]]
+    assert grid[8].tolist() == [2, 6, 2, 6]
+    assert grid[-2:].tolist() == [[4, 4, 16, 8], [12, 4, 16, 8]], "sizes are clamped to the image"
+
+
+def test_place_is_the_inverse_of_the_order():
+    image_hw = (128, 256)
+    grid = BASELINE.grid(image_hw)
+    for index in (0, 5, 6, 11_111, len(grid) - 20, len(grid) - 1):
+        level, row, column, anchor = BASELINE.place(index, image_hw)
+        stride = BASELINE.strides[level]
+        w, h = BASELINE.shapes[level][anchor]
+        assert grid[index].tolist() == pytest.approx([(column + 0.5) * stride, (row + 0.5) * stride, min(w, 256), min(h, 128)])
+    with pytest.raises(IndexError):
+        BASELINE.place(len(grid), image_hw)
+
+
+def test_the_report_sets():
+    assert BASELINE.count((128, 1024)) == 65_440
+    assert REPORT.count((128, 1024)) == 65_856
+    assert BASELINE.per_cell == (6, 6, 6, 6, 4, 4) and REPORT.per_cell == (6, 6, 6, 8, 8, 8)
+    assert BASELINE.grid_hws((128, 1024)) == [(32, 256), (16, 128), (8, 64), (4, 32), (2, 16), (1, 8)]
+    assert BASELINE.shapes[5][1] == pytest.approx((math.sqrt(128 * 400), 128))
+    expected = [(16, 16), (512**0.5, 512**0.5), (16 * 2**0.5, 8 * 2**0.5), (8 * 2**0.5, 16 * 2**0.5)]
+    torch.testing.assert_close(torch.tensor(ssd_shapes([(16, 16), (32, 32)], [[2]])[0]), torch.tensor(expected))
+
+
+def test_errors_name_the_way_out():
+    with pytest.raises(ValueError, match="pad it first"):
+        BASELINE.grid((100, 1024))
+    with pytest.raises(ValueError, match="one list of shapes"):
+        AnchorSpec((4, 8), (((1.0, 1.0),),))
+    with pytest.raises(ValueError, match="no extent"):
+        AnchorSpec((4,), (((0.0, 1.0),),))
+
+
+@pytest.mark.parametrize(("spec", "recall", "mean"), [(BASELINE, 0.705, 0.545), (REPORT, 0.502, 0.513)])
+def test_coverage_of_the_real_validation_boxes(real, spec, recall, mean):
+    """The report's hand-tuned anchors cover the validation boxes worse than the baseline's."""
+    objects = torch.from_numpy(open_dataset(real)["full_val"].boxes[["x1", "y1", "x2", "y2"]].to_numpy("float32").copy())
+    grid = spec.grid_xyxy((128, 1024))
+    best = torch.cat([boxes.iou(chunk, grid).max(1).values for chunk in objects.split(200)])
+    assert float((best >= 0.5).float().mean()) == pytest.approx(recall, abs=5e-4)
+    assert float(best.mean()) == pytest.approx(mean, abs=5e-4)

@@ -1,0 +1,141 @@
+"""Reading COCO folders: what is kept, in which order, and what is refused with which sentence."""
+import json
+import math
+
+import pytest
+import torch
+from conftest import coco, write_dataset
+from PIL import Image
+
+from detlib.data.coco import DataError, clip_and_number, open_dataset
+
+
+def test_frames_in_the_order_of_their_clips_and_empty_frames_kept(tmp_path):
+    names = ["t_Video00002_10.png", "t_Video00002_9.png", "t_Video00001_0.png"]
+    data = open_dataset(write_dataset(tmp_path, {"train": coco([(n, 64, 32) for n in names], [(0, 1, [1, 2, 3, 4.5])])}, pictures=False))
+    train = data["train"]
+    assert [f.file_name for f in train.frames] == ["t_Video00001_0.png", "t_Video00002_9.png", "t_Video00002_10.png"]
+    assert train.clips == ["t_Video00001", "t_Video00002"]
+    assert [len(train.targets(i)[1]) for i in range(3)] == [0, 0, 1]
+    assert train.targets(2)[0].tolist() == [[1, 2, 4, 6.5]] and train.image_hw == (32, 64)
+    row = train.boxes.iloc[0]
+    assert row["aspect"] == pytest.approx(3 / 4.5) and row["size"] == pytest.approx(math.sqrt(13.5)) and math.isnan(row["distance"])
+
+
+def test_the_table_opens_no_image(tmp_path):
+    data = open_dataset(write_dataset(tmp_path, {"train": coco([("a_1.png", 64, 32)], [(0, 2, [1, 2, 3, 4])])}, pictures=False))
+    assert len(data["train"].boxes) == 1 and not data["train"].has_images()
+    with pytest.raises(DataError, match=r"a_1\.png.*is not there.*put it back"):
+        data["train"].image(0)
+
+
+def test_categories_are_mapped_by_name(tmp_path):
+    train = coco([("a.png", 64, 32)], [(0, 2, [1, 2, 3, 4])], ["car", "person"])
+    val = coco([("b.png", 64, 32)], [(0, 1, [1, 2, 3, 4]), (0, 2, [5, 2, 3, 4])], ["person", "car"])
+    val["categories"] = [{"id": 1, "name": "person"}, {"id": 2, "name": "dog"}]
+    data = open_dataset(write_dataset(tmp_path, {"train": train, "val": val}, pictures=False))
+    assert data.categories == ("car", "person", "dog")
+    assert data["train"].targets(0)[1].tolist() == [2] and data["val"].targets(0)[1].tolist() == [2, 3]
+
+
+def test_what_dataset_json_says_and_what_holds_without_it(tmp_path):
+    content = {"train": coco([("a.png", 640, 480)], [])}
+    plain = open_dataset(write_dataset(tmp_path / "streets of Ålesund", content, pictures=False))
+    assert (plain.panorama, plain.size_limits, plain.name) == (False, (60, 120), "streets_of_Ålesund")
+    told = open_dataset(write_dataset(tmp_path / "b", content, pictures=False, name="x", panorama=True, size_limits=[16, 32], channels=["i", "a", "r"]))
+    assert (told.panorama, told.size_limits, told.name, told.channels) == (True, (16, 32), "x", ("i", "a", "r"))
+    assert list(told.size_names) == ["small (< 16² px)", "medium (16²-32² px)", "large (≥ 32² px)"]
+
+
+def test_fingerprint_changes_with_an_annotation_and_not_with_another_split(tmp_path):
+    splits = {"train": coco([("a.png", 64, 32)], [(0, 1, [1, 2, 3, 4])]), "val": coco([("b.png", 64, 32)], [])}
+    before = open_dataset(write_dataset(tmp_path, splits, pictures=False)).fingerprint
+    write_dataset(tmp_path, {"train_extended": splits["train"]}, pictures=False)
+    assert open_dataset(tmp_path).fingerprint == before
+    splits["train"]["annotations"][0]["bbox"][0] = 2
+    assert open_dataset(write_dataset(tmp_path, splits, pictures=False)).fingerprint != before
+
+
+@pytest.mark.parametrize(("box", "says"), [
+    ([1, 2, -3, 4], "box width is -3"), ([1, 2, 3, 0], "box height is 0"), ([60, 2, 9, 4], "5.0 px outside the image of 64 x 32"),
+    ([math.nan, 2, 3, 4], "not finite"), ([1, 2, 3], "not four numbers"), (None, "not four numbers"), ([1, "x", 2, 3], "not four numbers"),
+])
+def test_a_bad_box_is_named_with_the_way_out(tmp_path, box, says):
+    content = coco([("images/a_7.png", 64, 32)], [(0, 1, [1, 2, 3, 4]), (0, 1, [5, 6, 7, 8])])
+    content["annotations"][1]["bbox"] = box
+    write_dataset(tmp_path, {"train": content}, pictures=False)
+    with pytest.raises(DataError) as error:
+        open_dataset(tmp_path)
+    text = str(error.value)
+    assert says in text and "annotation 101" in text and "images/a_7.png" in text and "train_annotations.json" in text and "invalid='drop'" in text
+
+
+def test_bad_boxes_are_dropped_or_clipped_and_counted(tmp_path, capsys):
+    boxes = [(0, 1, [60, 2, 9, 4]), (0, 1, [1, 2, 0, 4]), (0, 1, [1, 2, 3, 4]), (0, 1, [63.5, 2, 1, 4])]
+    write_dataset(tmp_path, {"train": coco([("a.png", 64, 32)], boxes)}, pictures=False)
+    dropped = open_dataset(tmp_path, invalid="drop")["train"]
+    assert dropped.invalid == {"dropped": 2} and len(dropped.boxes) == 2 and "2 boxes dropped" in capsys.readouterr().out
+    assert dropped.targets(0)[0][1].tolist() == [63.5, 2, 64, 6], "half a pixel over the edge is rounding"
+    clipped = open_dataset(tmp_path, invalid="clip")["train"]
+    assert clipped.invalid == {"dropped": 1, "clipped": 1} and clipped.targets(0)[0][0].tolist() == [60, 2, 64, 6]
+    with pytest.raises(ValueError, match="'raise', 'drop' or 'clip'"):
+        open_dataset(tmp_path, invalid="ignore")
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    (lambda c: c.pop("categories"), "no list 'categories'"),
+    (lambda c: c["images"][0].pop("width"), r"images\[0\] lacks width"),
+    (lambda c: c["annotations"].append(dict(c["annotations"][0])), "annotations has id 100 more than once"),
+    (lambda c: c["annotations"][0].update(image_id=77), "image_id 77 is not in images"),
+    (lambda c: c["annotations"][0].update(category_id=77), "category_id 77 is not in categories"),
+    (lambda c: c["images"][0].update(width=0), "width 0"),
+])
+def test_bad_files(tmp_path, change, says):
+    content = coco([("a.png", 64, 32)], [(0, 1, [1, 2, 3, 4])])
+    change(content)
+    write_dataset(tmp_path, {"train": content}, pictures=False)
+    with pytest.raises(DataError, match=says):
+        open_dataset(tmp_path)
+
+
+def test_bad_folders_and_pictures(tmp_path):
+    with pytest.raises(DataError, match="no data set here; it needs <split>_annotations"):
+        open_dataset(tmp_path)
+    (tmp_path / "train_annotations.json").write_text('{"images": [')
+    with pytest.raises(DataError, match="not readable as json"):
+        open_dataset(tmp_path)
+    write_dataset(tmp_path, {"train": coco([("a.png", 64, 32), ("b.png", 64, 32)], [])})
+    Image.new("RGB", (60, 32)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "b.png").read_bytes()[:200])
+    train = open_dataset(tmp_path)["train"]
+    with pytest.raises(DataError, match=r"60 x 32 px, train_annotations.json says 64 x 32"):
+        train.image(0)
+    with pytest.raises(DataError, match="not readable as a picture"):
+        train.image(1)
+    with pytest.raises(DataError, match="no val in this data"):
+        open_dataset(tmp_path)["val"]
+
+
+def test_subset_keeps_boxes_with_their_frames(small):
+    train = open_dataset(small)["train"]
+    part = train.subset([4, 2])
+    assert [f.file_name for f in part.frames] == [train.frames[4].file_name, train.frames[2].file_name]
+    assert torch.equal(part.targets(1)[0], train.targets(2)[0]) and part.fingerprint != train.fingerprint
+
+
+def test_clip_names():
+    assert clip_and_number("images/train/trip007_glos_Video00000_85.png") == ("trip007_glos_Video00000", 85)
+    assert clip_and_number("holiday.jpg") == ("holiday", 0)
+
+
+def test_the_real_annotations(real):
+    data = open_dataset(real)
+    counts = data["full_train"].boxes["category"].value_counts()
+    assert (len(data["full_train"]), len(data["full_train"].boxes), len(data["full_train"].clips)) == (1604, 18287, 16)
+    assert (counts["car"], counts["person"], counts["truck"], counts["motorcycle"]) == (9563, 4910, 123, 0)
+    assert (len(data["full_val"]), len(data["full_val"].boxes), len(data["full_val"].clips)) == (301, 5544, 3)
+    assert data.size_limits == (16, 32) and data.key.startswith("tdt4265_2022-")
+    boxes = data["full_train"].boxes
+    assert boxes["width"].median() == pytest.approx(12.71) and boxes["height"].median() == pytest.approx(22.31)
+    assert data["train"].has_images() and data["train"].image(0).shape == (3, 128, 1024)
+    assert json.dumps(data.categories) == '["car", "truck", "bus", "motorcycle", "bicycle", "scooter", "person", "rider"]'

@@ -1,0 +1,63 @@
+"""The ladder's rows and the shape of the house."""
+import ast
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from detlib.experiments import LADDER, PROFILES, Experiment, ladder, profile_name, rung
+
+PACKAGE = Path(__file__).resolve().parents[1] / "detlib"
+ORDER = ["files", "boxes", "experiments", "anchors", "matching", "data", "models", "runs", "machine", "evaluate", "predict", "train", "audit", "benchmark",
+         "plots", "widgets", "offline", "report", "course", "cli"]  # a module imports only from modules to its left
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_row_changes_one_field_of_the_row_above(profile):
+    rows = list(ladder(profile).values())
+    for above, row in zip(rows[:-1], rows[1:], strict=True):
+        assert sum(getattr(above, f.name) != getattr(row, f.name) for f in fields(Experiment)) == 1
+    assert [name for name, _ in LADDER] == [row.rung for row in rows]
+
+
+def test_names_carry_the_changed_fields():
+    assert rung("fpn", "smoke", weights="imagenet").rung == "fpn+weights=imagenet"
+    assert rung("adam", "laptop", seed=4).rung == "adam"
+
+
+def test_unknown_names_are_refused_with_the_known():
+    with pytest.raises(ValueError, match="known are 'sgd', 'adamw'"):
+        Experiment(optimizer="adam")
+    with pytest.raises(ValueError, match="the ladder has baseline, adam, flip"):
+        rung("fnp")
+    with pytest.raises(ValueError, match="an experiment has no lr"):
+        rung("fpn", lr=3)
+    with pytest.raises(ValueError, match="there are smoke, laptop, report"):
+        profile_name("large")
+
+
+def test_profile_from_the_environment(monkeypatch):
+    assert profile_name() == "laptop"
+    monkeypatch.setenv("DETLIB_PROFILE", "smoke")
+    assert profile_name() == "smoke" and rung("fpn").profile == "smoke" and profile_name("report") == "report"
+
+
+def imports(path):
+    """First-level modules of the package that a file imports."""
+    here = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            base = list(here[: len(here) - node.level]) if node.level else []
+            full = base + (node.module.split(".") if node.module else [])
+            if full[:1] == ["detlib"]:
+                yield from [full[1]] if len(full) > 1 else [alias.name for alias in node.names]
+
+
+def test_modules_import_only_what_stands_before_them():
+    for path in PACKAGE.rglob("*.py"):
+        module = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if module == "__init__":
+            continue
+        for other in imports(path):
+            if other not in ("__version__", module):
+                assert ORDER.index(other) < ORDER.index(module), f"{path} imports {other}"

@@ -1,0 +1,142 @@
+"""Training: it learns, resumes to the same result, stops politely, and refuses what it cannot use."""
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from detlib import runs, train
+from detlib.data.coco import open_dataset
+from detlib.data.loader import TrainBatches, pad
+from detlib.experiments import PROFILES, rung
+from detlib.train import TrainingDiverged, fit, rate, validation_steps
+
+
+def weights(run):
+    return run.weights()
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def comparable(rows):
+    return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
+
+
+def test_a_run_leaves_what_it_promises(small, home):
+    data, rows = open_dataset(small), []
+    run = fit(rung("adam", "smoke"), data, on_log=lambda row, _: rows.append(row["step"]), progress=False)
+    assert run.folder == home / "outputs" / "runs" / data.key / "smoke" / "adam" / "seed0"
+    assert rows == list(range(1, 13)) and run.finished
+    assert {"config.json", "log.jsonl", "model.safetensors", "metrics.json", "detections.json", "tensorboard"} == {p.name for p in run.folder.iterdir()}
+    log = run.log()
+    assert log["loss"].iloc[-1] < log["loss"].iloc[0]
+    assert log["val"].notna().sum() == 2 and log["val_loss"].notna().sum() == 2
+    assert run.metrics["classes_with_objects"] == 2 and run.config["versions"]["torch"]
+    again = []
+    assert fit(rung("adam", "smoke"), data, on_log=lambda row, _: again.append(row), progress=False).finished and not again
+    model = train.load_model(run, data)
+    assert same(dict(model.state_dict()), run.weights())
+
+
+def test_resumed_is_the_same_as_never_stopped(small, home, monkeypatch):
+    data, experiment = open_dataset(small), rung("flip", "smoke")
+    whole = fit(experiment, data, progress=False)
+    straight, log = whole.weights(), comparable(whole.log_rows())
+    monkeypatch.setenv("DETLIB_HOME", str(home.parent / "second"))
+    for steps in (1, 5, 7):
+        assert not fit(experiment, data, progress=False, stop_after=steps).finished
+    parts = fit(experiment, data, progress=False)
+    assert parts.folder != whole.folder and same(parts.weights(), straight)
+    assert comparable(parts.log_rows()) == log
+
+
+def test_a_kill_between_checkpoints_loses_nothing_of_the_result(small, home, monkeypatch):
+    data, experiment = open_dataset(small), rung("adam", "smoke")
+    whole = fit(experiment, data, progress=False)
+    monkeypatch.setenv("DETLIB_HOME", str(home.parent / "second"))
+
+    class Killed(BaseException):
+        pass
+
+    def kill(row, run):
+        if row["step"] == 9:
+            raise Killed
+    fit(experiment, data, progress=False, stop_after=4)
+    with pytest.raises(Killed):
+        fit(experiment, data, on_log=kill, progress=False)
+    run = fit(experiment, data, progress=False)
+    assert same(run.weights(), whole.weights()) and comparable(run.log_rows()) == comparable(whole.log_rows())
+
+
+def test_the_stop_button_keeps_the_step_under_way(small, capsys):
+    data, experiment = open_dataset(small), rung("adam", "smoke")
+    with pytest.raises(KeyboardInterrupt):
+        fit(experiment, data, on_log=lambda row, _: row["step"] == 3 and os.kill(os.getpid(), signal.SIGINT), progress=False)
+    said = capsys.readouterr().out
+    assert "Stopped after step 3 of 12" in said and "go on from there" in said
+    steps = []
+    fit(experiment, data, on_log=lambda row, _: steps.append(row["step"]), progress=False)
+    assert steps[0] == 4
+
+
+def test_a_folder_with_another_configuration_is_set_aside(small, monkeypatch, capsys):
+    data, experiment = open_dataset(small), rung("adam", "smoke")
+    before = fit(experiment, data, progress=False).weights()
+    monkeypatch.setitem(train.OPTIMIZERS, "adamw", {"lr": 1e-3, "weight_decay": 5e-4})
+    run = fit(experiment, data, progress=False)
+    assert "another configuration" in capsys.readouterr().out and not same(run.weights(), before)
+    kept = run.folder.with_name("seed0.before1")
+    assert same(runs.Run(kept, experiment).weights(), before)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_cause(small, monkeypatch):
+    data = open_dataset(small)
+    monkeypatch.setitem(train.OPTIMIZERS, "adamw", {"lr": 1e18, "weight_decay": 0.0})
+    with pytest.raises(TrainingDiverged) as error:
+        fit(rung("adam", "smoke"), data, progress=False)
+    assert "step 2" in str(error.value) and "not finite" in str(error.value) and ".png" in str(error.value) and "e+17" in str(error.value)
+
+
+def test_batches_depend_on_seed_and_step_alone(small):
+    split = open_dataset(small)["train"]
+    one, other = TrainBatches(split, rung("flip", "smoke"), 128), TrainBatches(split, rung("flip", "smoke"), 128)
+    one[0], one[1]
+    assert torch.equal(one[3][0], other[3][0])
+    assert not torch.equal(one[3][0], TrainBatches(split, rung("flip", "smoke", seed=1), 128)[3][0])
+    seen = [index for step in range(3) for index in one.frames(step)]  # 12 places, 6 frames: two epochs
+    assert sorted(seen[:6]) == sorted(seen[6:]) == list(range(6))
+
+
+def test_padding_keeps_pixels_and_order():
+    images = [torch.full((3, 100, 130), 7, dtype=torch.uint8), torch.full((3, 128, 90), 9, dtype=torch.uint8)]
+    batch = pad(images, 128)
+    assert batch.shape == (2, 3, 128, 256) and (batch[0, :, :100, :130] == 7).all() and not batch[0, :, 100:].any() and not batch[1, :, :, 90:].any()
+
+
+def test_schedules():
+    report, laptop = PROFILES["report"], PROFILES["laptop"]
+    assert rate(0, report) == pytest.approx(0.1) and rate(500, report) == 1 == rate(999, report)
+    assert rate(laptop.warmup, laptop) == 1 and rate(laptop.steps, laptop) == pytest.approx(0)
+    for sizes in PROFILES.values():
+        assert len(validation_steps(sizes)) == sizes.validations and max(validation_steps(sizes)) == sizes.steps
+
+
+def test_frames_without_objects_train(tmp_path):
+    from conftest import coco, write_dataset
+    empty = coco([(f"images/train/a_{i}.png", 256, 128) for i in range(4)], [])
+    data = open_dataset(write_dataset(tmp_path, {"train": empty, "val": empty}))
+    run = fit(rung("adam", "smoke"), data, progress=False)
+    assert run.metrics["mAP"] is None and all(row["boxes"] == 0 for row in run.log_rows())
+
+
+def test_log_and_checkpoint_survive_a_line_that_was_cut(small):
+    data, experiment = open_dataset(small), rung("adam", "smoke")
+    run = fit(experiment, data, progress=False, stop_after=4)
+    with open(run.folder / "log.jsonl", "a") as file:
+        file.write('{"step": 5, "lo')
+    run = fit(experiment, data, progress=False)
+    assert [row["step"] for row in run.log_rows()] == list(range(1, 13))
+    assert json.loads((run.folder / "metrics.json").read_text())["steps"] == 12
