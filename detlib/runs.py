@@ -1,6 +1,8 @@
 """The only module that knows where things lie: `data/`, and below `outputs/` a folder for each run, written so that nothing is lost."""
 import json
 import os
+import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -43,18 +45,22 @@ def open_data(data: str | Path | None = None, profile: str | None = None, splits
 
 
 class ProgressBar:
-    """A bar in the terminal for `simulate`'s progress, shown only when there is something to do."""
+    """`simulate`'s progress: a bar in a terminal, elsewhere one line when a split is begun and one when it is made."""
 
     def __init__(self):
-        self.bar = None
+        self.bar, self.what, self.began = None, "", 0.0
 
     def __call__(self, done: int, total: int, what: str) -> None:
-        """Show that `done` of `total` are made."""
-        if self.bar is None or self.bar.desc != f"{what}: ":
-            self.bar = tqdm(total=total, desc=what, initial=done)
+        """Show that `done` of `total` clips of a split are made."""
+        terminal = sys.stderr.isatty()
+        if what != self.what:
+            self.what, self.began = what, time.monotonic()
+            self.bar = tqdm(total=total, desc=f"simulating {what}", unit="clip", disable=not terminal)
         self.bar.update(done - self.bar.n)
         if done == total:
             self.bar.close()
+            if not terminal:
+                print(f"simulated {what}: {total} clips in {time.monotonic() - self.began:.0f} s")
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,10 @@ class Run:
             except ValueError:
                 break
         return rows
+
+    def detections(self) -> list[dict]:
+        """The last validation's detections in COCO's results form, with our labels as category ids."""
+        return json.loads((self.folder / "detections.json").read_text())
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The trained weights."""

@@ -1,35 +1,14 @@
 """The metrics against pycocotools, and by hand."""
-import contextlib
-import io
-
 import numpy as np
 import pytest
 from conftest import coco, write_dataset
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from detlib.data.coco import open_dataset
 from detlib.evaluate.coco import Detections, evaluate, match_detections, metrics, table
-
-
-def pycocotools_stats(content, results, limits):
-    """COCOeval's twelve numbers with the data's size limits, and AP of each class."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO()
-        truth.dataset = {**content, "info": {}}
-        truth.createIndex()
-        found = truth.loadRes(results) if results else COCO()
-        if not results:
-            found.dataset = {**content, "info": {}, "annotations": []}
-            found.createIndex()
-        judge = COCOeval(truth, found, "bbox")
-        low, high = limits
-        judge.params.areaRng = [[0, 1e10], [0, low**2], [low**2, high**2], [high**2, 1e10]]
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    precision = judge.eval["precision"][:, :, :, 0, 2]  # (T, 101, K)
-    return judge.stats, [precision[:, :, k].mean() if (precision[:, :, k] > -1).any() else None for k in range(precision.shape[2])]
+from detlib.evaluate.crosscheck import cross_check, pycocotools_metrics
+from detlib.evaluate.intervals import bootstrap, clip_weights, interval, mean_average_precision
+from detlib.experiments import rung
+from detlib.train import fit
 
 
 def scene(seed, frames=30, classes=4, crowd=True):
@@ -52,19 +31,12 @@ def scene(seed, frames=30, classes=4, crowd=True):
     return content, results
 
 
-def as_detections(split, results):
-    place = {f.image_id: i for i, f in enumerate(split.frames)}
-    boxes = np.array([r["bbox"] for r in results], float).reshape(-1, 4)
-    return Detections(np.array([place[r["image_id"]] for r in results], int), np.array([r["category_id"] for r in results], int),
-                      np.array([r["score"] for r in results], float), np.column_stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]))
-
-
 @pytest.mark.parametrize("seed", range(6))
 def test_equals_pycocotools(tmp_path, seed):
     content, results = scene(seed, crowd=seed % 2 == 0)
     data = open_dataset(write_dataset(tmp_path, {"val": content}, pictures=False))
-    ours = evaluate(as_detections(data["val"], results), data["val"], data)
-    stats, per_class = pycocotools_stats(content, results, data.size_limits)
+    ours = evaluate(Detections.from_coco(results, data["val"]), data["val"], data)
+    stats, per_class = pycocotools_metrics(content, results, data.size_limits)
     values = [ours[k] for k in ("mAP", "AP50", "AP75")] + [v for k, v in ours.items() if k.startswith("AP ")] + [v for k, v in ours.items() if k.startswith("recall")]
     assert len(values) == 12
     np.testing.assert_allclose([-1 if v is None else v for v in values], stats, atol=1e-9, rtol=0)
@@ -77,11 +49,11 @@ def test_equals_pycocotools(tmp_path, seed):
 def test_no_detections_and_no_objects(tmp_path):
     content, _ = scene(1)
     data = open_dataset(write_dataset(tmp_path / "a", {"val": content}, pictures=False))
-    stats, _ = pycocotools_stats(content, [], data.size_limits)
-    ours = evaluate(as_detections(data["val"], []), data["val"], data)
+    stats, _ = pycocotools_metrics(content, [], data.size_limits)
+    ours = evaluate(Detections.from_coco([], data["val"]), data["val"], data)
     assert ours["mAP"] == stats[0] == 0
     empty = open_dataset(write_dataset(tmp_path / "b", {"val": coco([("a.png", 64, 64)], [])}, pictures=False))
-    ours = evaluate(as_detections(empty["val"], []), empty["val"], empty)
+    ours = evaluate(Detections.from_coco([], empty["val"]), empty["val"], empty)
     assert ours["mAP"] is None and ours["classes_with_objects"] == 0
     assert set(table(ours)["value"]) == {"no objects"}
 
@@ -104,14 +76,14 @@ def test_weights_count_frames_as_often_as_they_say(tmp_path):
         r["score"] = 1 / (k + 2)  # no ties
     data = open_dataset(write_dataset(tmp_path / "once", {"val": content}, pictures=False))
     weights = np.array([2.0, 0, 1, 1, 2, 0])
-    weighted = metrics(match_detections(as_detections(data["val"], results), data["val"], data.size_names), data.categories, data.size_names, weights)
+    weighted = metrics(match_detections(Detections.from_coco(results, data["val"]), data["val"], data.size_names), data.categories, data.size_names, weights)
 
     keep = [i for i, w in enumerate(weights) for _ in range(int(w))]
     images = [(f"a_{k}.png", 300, 128) for k in range(len(keep))]
     objects = [(k, a["category_id"], a["bbox"]) for k, i in enumerate(keep) for a in content["annotations"] if a["image_id"] == 10 + i]
     again = [{**r, "image_id": 10 + k} for k, i in enumerate(keep) for r in results if r["image_id"] == 10 + i]
     twice = open_dataset(write_dataset(tmp_path / "twice", {"val": coco(images, objects, data.categories)}, pictures=False))
-    plain = evaluate(as_detections(twice["val"], again), twice["val"], twice)
+    plain = evaluate(Detections.from_coco(again, twice["val"]), twice["val"], twice)
     for key in ("mAP", "AP50", "AP75"):
         assert weighted[key] == pytest.approx(plain[key], abs=1e-12)
 
@@ -119,7 +91,27 @@ def test_weights_count_frames_as_often_as_they_say(tmp_path):
 def test_coco_results_round_trip(tmp_path):
     content, results = scene(4)
     split = open_dataset(write_dataset(tmp_path, {"val": content}, pictures=False))["val"]
-    found = as_detections(split, results)
-    again = as_detections(split, found.to_coco(split))
+    found = Detections.from_coco(results, split)
+    again = Detections.from_coco(found.to_coco(split), split)
     np.testing.assert_array_equal(found.boxes, again.boxes)
     np.testing.assert_array_equal(found.frame, again.frame)
+
+
+def test_clip_bootstrap(tmp_path):
+    """Resamples draw whole clips, keep their number, and an interval of equal clips has no width."""
+    content, results = scene(3, frames=30, crowd=False)
+    split = open_dataset(write_dataset(tmp_path, {"val": content}, pictures=False))["val"]
+    weights = clip_weights(split, resamples=200, seed=1)
+    assert weights.shape == (200, 30) and (weights.sum(1) == 30).all()
+    assert all((w.reshape(3, 10) == w.reshape(3, 10)[:, :1]).all() for w in weights), "frames of a clip count alike"
+    matches = match_detections(Detections.from_coco(results, split), split, {})
+    values = bootstrap(matches, weights)
+    low, high = interval(values)
+    assert low < mean_average_precision(matches) < high and len(set(values.round(12))) <= 10, "three clips have ten different resamples"
+    assert bootstrap(matches, np.ones((2, 30))).tolist() == [mean_average_precision(matches)] * 2
+
+
+def test_a_trained_run_agrees_with_pycocotools(small):
+    data = open_dataset(small)
+    run = fit(rung("adam", "smoke"), data, progress=False)
+    assert cross_check(run, data)["difference"].max() < 1e-9

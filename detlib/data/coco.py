@@ -103,7 +103,7 @@ class Split:
                      hashlib.sha256(f"{self.fingerprint}{indices}".encode()).hexdigest())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """A data set's folder: its splits by name, and what holds for all of them."""
 
@@ -113,7 +113,11 @@ class Dataset:
     channels: tuple[str, ...]
     size_limits: tuple[float, float]  # px, sqrt of the area: small < first <= medium < second <= large
     categories: tuple[str, ...]
-    splits: dict[str, Split] = field(repr=False)
+    splits: dict[str, Split]
+
+    def __repr__(self) -> str:
+        parts = [f"{name}: {len(s):,} frames in {len(s.clips):,} clips, {len(s.boxes):,} boxes" for name, s in self.splits.items()]
+        return "\n".join([f"data {self.key}, {len(self.categories)} classes: {', '.join(self.categories)}", *parts])
 
     def __getitem__(self, split: str) -> Split:
         if split not in self.splits:

@@ -31,6 +31,14 @@ class Detections:
                    np.concatenate([scores.cpu().numpy() for _, _, scores in found] or [np.zeros(0)]).astype(np.float64),
                    np.concatenate([boxes.cpu().numpy() for boxes, _, _ in found] or [np.zeros((0, 4))]).astype(np.float64).reshape(-1, 4))
 
+    @classmethod
+    def from_coco(cls, results: Sequence[dict], split: Split) -> "Detections":
+        """From COCO's results form, with labels as category ids."""
+        place = {frame.image_id: i for i, frame in enumerate(split.frames)}
+        xywh = np.array([r["bbox"] for r in results], float).reshape(-1, 4)
+        return cls(np.array([place[r["image_id"]] for r in results], int), np.array([r["category_id"] for r in results], int),
+                   np.array([r["score"] for r in results], float), np.column_stack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]))
+
     def of_frame(self, index: int, score_min: float = 0.0) -> "Detections":
         """Those of one frame with at least this score, best first."""
         rows = np.flatnonzero((self.frame == index) & (self.score >= score_min))
@@ -172,6 +180,15 @@ def metrics(matches: list[ClassMatches], categories: Sequence[str], areas: dict[
 def evaluate(detections: Detections, split: Split, dataset: Dataset) -> dict:
     """All metrics of one model's detections on one split; see `metrics`."""
     return metrics(match_detections(detections, split, dataset.size_names), split.categories, dataset.size_names)
+
+
+def frame_recall(detections: Detections, split: Split, score_min: float) -> np.ndarray:
+    """The share of each frame's objects that are found (right class, IoU at least 0.5, this score), (frames,); NaN where there are none."""
+    matches = match_detections(detections, split, {})
+    found, objects = np.zeros(len(split)), sum(m.objects[0] for m in matches)
+    for m in matches:
+        np.add.at(found, m.frame, m.hit[0, 0] & ~m.ignored[0, 0] & (m.score >= score_min))
+    return np.divide(found, objects, out=np.full(len(split), np.nan), where=objects > 0)
 
 
 def table(results: dict) -> pd.DataFrame:

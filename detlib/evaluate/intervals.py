@@ -3,8 +3,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..data.coco import Split
-from .coco import ClassMatches, precision_at_recalls
+from ..data.coco import Dataset, Split
+from ..runs import Run
+from .coco import ClassMatches, Detections, match_detections, precision_at_recalls
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -34,3 +35,9 @@ def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
     """The central interval that holds this share of the resamples (percentile method, Efron and Tibshirani 1993, sec. 13.3)."""
     low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def run_interval(run: Run, dataset: Dataset, resamples: int = RESAMPLES) -> tuple[float, float, float]:
+    """A finished run's mAP with the ends of its interval over the validation clips."""
+    matches = match_detections(Detections.from_coco(run.detections(), dataset["val"]), dataset["val"], {})
+    return mean_average_precision(matches), *interval(bootstrap(matches, clip_weights(dataset["val"], resamples)))
