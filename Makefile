@@ -11,7 +11,7 @@ test: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lab: $(READY)
-	$(BIN)/jupyter lab --notebook-dir=. notebooks/00_start_here.ipynb
+	$(BIN)/jupyter lab --LabApp.app_settings_dir=$(CURDIR)/notebooks/.lab --notebook-dir=. notebooks/00_start_here.ipynb
 
 $(READY): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) once: about 6 GB with the CUDA build of torch that pip brings on Linux, and a few minutes (see README for the small CPU build)."

@@ -30,6 +30,11 @@ class AnchorSpec:
         """Number of anchors A of a cell, for each level."""
         return tuple(len(level) for level in self.shapes)
 
+    def padded(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        """The next larger image size whose sides are multiples of the largest stride."""
+        step = self.strides[-1]
+        return -(-image_hw[0] // step) * step, -(-image_hw[1] // step) * step
+
     def grid_hws(self, image_hw: tuple[int, int]) -> list[tuple[int, int]]:
         """Rows and columns of each level's feature map; the image's sides must be multiples of the largest stride."""
         height, width = image_hw

@@ -1,8 +1,16 @@
 """Matching anchors to objects, and the encoding of a box relative to its anchor."""
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
+from .anchors import AnchorSpec
 from .boxes import cxcywh_to_xyxy, iou, xyxy_to_cxcywh
+
+if TYPE_CHECKING:
+    from .data.coco import Split
 
 VARIANCES = (0.1, 0.2)  # centre, size: SSD's reference code (weiliu89/caffe)
 THRESHOLD = 0.5  # Liu et al. 2016, sec. 2.2, "Matching strategy"
@@ -41,6 +49,26 @@ def targets(anchors: Tensor, boxes: list[Tensor], labels: list[Tensor], threshol
         classes[n, foreground] = image_labels[objects]
         deltas[n, foreground] = encode(image_boxes[objects], anchors[foreground])
     return classes, deltas
+
+
+def objects_by_match(anchors: Tensor, boxes: Tensor, threshold: float = THRESHOLD) -> Tensor:
+    """How many anchors each object gets above the threshold, and in all: (M, 2); 0 and 1 is an object matched only by force, 0 and 0 got none."""
+    matched, overlap = match(anchors, boxes, threshold), iou(anchors, boxes)
+    mine = matched[:, None] == torch.arange(len(boxes), device=boxes.device)  # (R, M)
+    return torch.stack([(mine & (overlap > threshold)).sum(0), mine.sum(0)], -1)
+
+
+def matching_summary(spec: AnchorSpec, split: "Split", most: int = 60) -> pd.DataFrame:
+    """How the objects of a split are matched, over at most `most` frames spread evenly over it."""
+    indices = sorted({round(k) for k in np.linspace(0, len(split) - 1, min(most, len(split)))})
+    grid = spec.grid_xyxy(spec.padded(split.image_hw))
+    counts = torch.cat([objects_by_match(grid, split.targets(i)[0]) for i in indices])
+    above, every = counts.unbind(-1)
+    rows = {f"above IoU {THRESHOLD:g}": above > 0, "only by force": (above == 0) & (every > 0), "no anchor left": every == 0}
+    table = pd.DataFrame({"objects": {name: int(hit.sum()) for name, hit in rows.items()}})
+    table["share"] = [f"{n / max(len(counts), 1):.1%}" for n in table["objects"]]
+    table["anchors an object (median)"] = [f"{every[hit].median():g}" if hit.any() else "-" for hit in rows.values()]
+    return table.rename_axis(f"{spec.name} anchors, {len(counts):,} objects of {len(indices)} {split.name} frames")
 
 
 def encode(boxes: Tensor, anchors: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ def fit(experiment: Experiment, dataset: Dataset, on_log: OnLog | None = None, p
     def save(done: int) -> None:
         run.save_checkpoint({"step": done, "precision": precision, "model": model.state_dict(), "optimizer": optimizer.state_dict()})
 
-    bar = tqdm(total=sizes.steps, initial=first, desc=f"{experiment.rung}, seed {experiment.seed}", unit="step", disable=not progress)
+    bar = tqdm(total=sizes.steps, initial=first, desc=f"{experiment.rung}, seed {experiment.seed}", unit="step", disable=None if progress else True)
     with bar, Log(run, first) as log, StopBetweenSteps() as stop:
         saved = time.monotonic()
         for step in range(first, last):

@@ -1,5 +1,7 @@
 """The ladder's rows and the shape of the house."""
 import ast
+import re
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -61,3 +63,20 @@ def test_modules_import_only_what_stands_before_them():
         for other in imports(path):
             if other not in ("__version__", module):
                 assert ORDER.index(other) < ORDER.index(module), f"{path} imports {other}"
+
+
+def test_conda_environment_is_the_same_list():
+    """environment.yml names what pyproject.toml names, under conda-forge's names."""
+    conda_names = {"torch": "pytorch", "matplotlib": "matplotlib-base", "seaborn": "seaborn-base", "playwright": "playwright-python"}
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    wanted = [re.match(r"([\w-]+)(.*)", line).groups() for line in project["dependencies"] + project["optional-dependencies"]["dev"]]
+    expected = {conda_names.get(name, name) + version for name, version in wanted} | {"python" + project["requires-python"], "pip"}
+    listed = re.findall(r"^  - (\S+)$", (PACKAGE.parent / "environment.yml").read_text(), re.M)
+    assert set(listed) == expected and len(listed) == len(expected)
+
+
+def test_constraints_pin_every_dependency():
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    pinned = {re.split("==", line)[0].lower().replace("_", "-") for line in (PACKAGE.parent / "constraints.txt").read_text().split()}
+    for line in project["dependencies"] + project["optional-dependencies"]["dev"]:
+        assert re.match(r"[\w-]+", line)[0].lower() in pinned, line

@@ -30,6 +30,10 @@ class SmallCNN(nn.Module):
                 nn.Conv2d(c(hidden), self.out_channels[k], 2 if last else 3, stride=2, padding=0 if last else 1), nn.ReLU(),
             ))
         self.levels = nn.ModuleList(levels)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):  # He et al. 2015, eq. 10: without it (and without batch norm) the signal fades from layer to layer
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(N, C, H, W) -> six maps (N, out_channels[k], H / stride, W / stride)."""

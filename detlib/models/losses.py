@@ -12,19 +12,20 @@ def classification_loss(logits: Tensor, classes: Tensor, kind: str) -> Tensor:
     return {"hard_negatives": hard_negative_loss, "focal": focal_loss}[kind](logits, classes)
 
 
-def hard_negative_loss(logits: Tensor, classes: Tensor) -> Tensor:
-    """Softmax cross-entropy over the positives and, in each image, its hardest negatives, three for each positive (SSD, sec. 2.2)."""
-    losses = cross_entropy(logits.flatten(0, 1), classes.flatten(), reduction="none").view_as(classes)  # (N, R)
+def hard_negatives(logits: Tensor, classes: Tensor) -> Tensor:
+    """Which background anchors count, (N, R) bool: in each image those of highest loss, three for each positive (SSD, sec. 2.2)."""
     positive = classes > 0
-    negatives = losses.detach().masked_fill(positive, -1)
-    wanted = (NEGATIVES * positive.sum(dim=1)).clamp(max=classes.shape[1])  # (N,)
-    most = int(wanted.max())
-    if most:
-        hardest = negatives.topk(most, dim=1).indices  # (N, most)
-        chosen = torch.arange(most, device=losses.device) < wanted[:, None]
-        keep = torch.zeros_like(positive).scatter(1, hardest, chosen)
-        return losses[positive | (keep & ~positive)].sum()
-    return losses.sum() * 0
+    losses = -log_softmax(logits.detach(), dim=-1)[..., 0].masked_fill(positive, -1)  # (N, R): a negative's cross-entropy, below every other for positives
+    wanted = (NEGATIVES * positive.sum(dim=1)).minimum((~positive).sum(dim=1))  # (N,)
+    hardest = losses.topk(int(wanted.max()), dim=1).indices
+    chosen = torch.arange(hardest.shape[1], device=losses.device) < wanted[:, None]
+    return torch.zeros_like(positive).scatter(1, hardest, chosen)
+
+
+def hard_negative_loss(logits: Tensor, classes: Tensor) -> Tensor:
+    """Softmax cross-entropy over the positives and their hard negatives."""
+    counts = (classes > 0) | hard_negatives(logits, classes)
+    return cross_entropy(logits[counts], classes[counts], reduction="sum")
 
 
 def focal_loss(logits: Tensor, classes: Tensor, gamma: float = GAMMA, alpha: tuple[float, float] = ALPHA) -> Tensor:

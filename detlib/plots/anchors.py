@@ -6,13 +6,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from pandas.io.formats.style import Styler
 from torch import Tensor
 
 from ..anchors import AnchorSpec
 from ..boxes import iou
 from ..data.coco import Split
 from ..matching import THRESHOLD, match
-from .style import FAINT, class_colours, draw_boxes, sheet, style
+from .style import FAINT, class_colours, plain, sheet, style
 
 LEVELS = matplotlib.colormaps["viridis"]
 
@@ -34,7 +36,8 @@ def toy_matching(spec: AnchorSpec, image_hw: tuple[int, int], boxes: Tensor, nam
     axis = axes[0][0]
     for (x1, y1, x2, y2), colour, name, count in zip(boxes.tolist(), colours, names, counts, strict=True):
         axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, color=colour, alpha=0.35, linewidth=0))
-        axis.text(x1, y1 - 0.6, f"{name}: {count} anchor{'s' * (count != 1)}", color="black", va="bottom", fontsize=9.5)
+        axis.text(x1, y1 - 0.6, f"{name}: {count} anchor{'s' * (count != 1)}", va="bottom", fontsize=9.5, zorder=5,
+                  path_effects=[withStroke(linewidth=3, foreground="white")])
     for index in (matched >= 0).nonzero().flatten().tolist():
         x1, y1, x2, y2 = grid[index].tolist()
         m = int(matched[index])
@@ -64,19 +67,19 @@ def shapes_on_frame(spec: AnchorSpec, split: Split, index: int, at: tuple[float,
     image = split.image(index)
     height, width = image.shape[-2:]
     figure, axes = sheet(1, 1, 1.25 + 9.8 * height / width, f"The anchors of one place, {spec.name} set",
-                         "outlines: all shapes of the cells nearest to the cross, clamped to the image; a colour a level; "
-                         f"filled: the frame's objects, {split.frames[index].file_name}")
+                         "outlines: all shapes of the cells nearest to the cross, clamped to the image; a colour a level\n"
+                         f"white: the frame's {len(split.targets(index)[1])} objects, {plain(split.frames[index].file_name, 80)}")
     axis = axes[0][0]
-    axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest", alpha=0.55)
+    axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest", alpha=0.45)
     axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
-    boxes, labels = split.targets(index)
-    draw_boxes(axis, boxes.numpy(), labels.numpy(), split.categories, names=False, line=0.9)
+    for x1, y1, x2, y2 in split.targets(index)[0].tolist():
+        axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, facecolor="#FFFFFFB0", edgecolor="black", linewidth=0.8))
     point = np.array([at[0] * width, at[1] * height])
     for level, (stride, shapes) in enumerate(zip(spec.strides, spec.shapes, strict=True)):
         cx, cy = (np.floor(point / stride) + 0.5) * stride
         for n, (w, h) in enumerate(shapes):
             w, h = min(w, width), min(h, height)
-            axis.add_patch(Rectangle((cx - w / 2, cy - h / 2), w, h, fill=False, edgecolor=LEVELS(0.15 + 0.8 * level / len(spec.strides)), linewidth=1.5,
+            axis.add_patch(Rectangle((cx - w / 2, cy - h / 2), w, h, fill=False, edgecolor=LEVELS(0.15 + 0.8 * level / len(spec.strides)), linewidth=1.3,
                                      label=f"stride {stride}" if n == 0 else None))
     axis.plot(*point, "+", color="black", markersize=10)
     figure.legend(loc="outside upper right", ncols=len(spec.strides), handlelength=1.2, columnspacing=1)
@@ -84,11 +87,11 @@ def shapes_on_frame(spec: AnchorSpec, split: Split, index: int, at: tuple[float,
     return figure
 
 
-def anchor_table(spec: AnchorSpec, image_hw: tuple[int, int]) -> pd.DataFrame:
+def anchor_table(spec: AnchorSpec, image_hw: tuple[int, int]) -> Styler:
     """Each level's stride, map, shapes and number of anchors on an image; the last row is their sum."""
     rows = [{"stride (px)": str(stride), "map (rows x columns)": f"{rows} x {columns}", "shapes (w x h, px)": ", ".join(f"{w:.0f} x {h:.0f}" for w, h in shapes),
              "anchors": rows * columns * len(shapes)}
             for stride, shapes, (rows, columns) in zip(spec.strides, spec.shapes, spec.grid_hws(image_hw), strict=True)]
     table = pd.DataFrame(rows, index=[f"level {k}" for k in range(len(rows))])
     table.loc["all"] = ["", "", "", table["anchors"].sum()]
-    return table
+    return table.style.set_properties(**{"text-align": "right"})

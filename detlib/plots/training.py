@@ -1,15 +1,19 @@
 """Figures of training logs: losses, validation metrics, classes."""
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from ..data.coco import Dataset, Split
+from ..evaluate.coco import Detections, frame_recall
+from ..evaluate.intervals import LEVEL, RESAMPLES
 from ..runs import Run
+from .data import frames
 from .style import FAINT, plain, rung_colour, sheet, style
 
-SMOOTH = 15  # steps of the centred running mean of a training loss
 
 
 def run_note(runs: Mapping[str, Run]) -> str:
@@ -30,16 +34,24 @@ def losses(runs: Mapping[str, Run]) -> Figure:
     for axis, (part, title) in zip(axes[0], {"loss": "total", "classes": "classes", "boxes": "boxes (smooth L1)"}.items(), strict=True):
         for name, run in runs.items():
             _loss_line(axis, run.log(), part, name)
-        axis.set(title=title, xlabel="step", yscale="log")
+        axis.set(title=title, xlabel="step", ylim=(0, top_of([run.log() for run in runs.values()], part)))
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axis.set_ylabel("loss a positive anchor" if part == "loss" else "")
     axes[0][0].legend(loc="best")
     return figure
 
 
+def top_of(logs: Sequence[pd.DataFrame], part: str) -> float:
+    """An upper end of the loss axis that the first steps do not dictate; one common to all logs."""
+    column = "val_loss" if part == "loss" else f"val_{part}"
+    return 1.12 * max(max(log[part].quantile(0.97), log[column].max() if column in log else 0.0) for log in logs)
+
+
 def _loss_line(axis: Axes, log: pd.DataFrame, part: str, name: str) -> None:
     colour = rung_colour(name)
-    axis.plot(log["step"], log[part], color=colour, alpha=0.25, linewidth=0.8)
-    axis.plot(log["step"], log[part].rolling(SMOOTH, center=True, min_periods=1).mean(), color=colour, linewidth=1.8, label=plain(name, 40))
+    axis.plot(log["step"], log[part], color=colour, alpha=0.22, linewidth=0.8)
+    window = max(1, len(log) // 25)  # a running mean that leaves the course of the curve
+    axis.plot(log["step"], log[part].rolling(window, center=True, min_periods=1).mean(), color=colour, linewidth=1.8, label=plain(name, 40))
     column = "val_loss" if part == "loss" else f"val_{part}"
     if column in log:
         val = log.dropna(subset=[column])
@@ -61,6 +73,7 @@ def validation(runs: Mapping[str, Run]) -> Figure:
                               color=rung_colour(name))
                 top = max(top, *values)
         axis.set(title=metric, xlabel="step", ylim=(0, max(top * 1.15, 0.01)))
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axis.margins(x=0.14)
     axes[0][0].legend(loc="upper left")
     return figure
@@ -90,7 +103,9 @@ def classes(runs: Mapping[str, Run], most: int = 12) -> Figure:
     handles, labels = axes.flat[0].get_legend_handles_labels()
     if handles:
         axes.flat[0].legend(handles, labels, loc="upper left")
-    axes.flat[0].set_ylim(bottom=0)
+    top = max([0.01, *(v for rows in logs.values() for _, val in rows for v in val["per_class"].values() if v is not None)])
+    axes.flat[0].set_ylim(0, 1.15 * top)
+    axes.flat[0].xaxis.set_major_locator(MaxNLocator(4, integer=True))
     return figure
 
 
@@ -101,12 +116,18 @@ def progress(run: Run) -> Figure:
     log = run.log()
     figure, axes = sheet(1, 2, 2.6, note=run_note({name: run}))
     _loss_line(axes[0][0], log, "loss", name)
-    axes[0][0].set(title="loss: line training, dots validation", yscale="log", xlabel="step", xlim=(0, run.config["profile"]["steps"]))
+    axes[0][0].set(title="loss: line training, dots validation", xlabel="step", xlim=(0, run.config["profile"]["steps"]), ylim=(0, top_of([log], "loss")))
     rows = [(row["step"], row["val"]["mAP"]) for row in run.log_rows() if "val" in row and row["val"]["mAP"] is not None]
     axes[0][1].plot(*zip((0, 0), *rows, strict=True), "o-", color=rung_colour(name))
     axes[0][1].set(title="mAP on the validation split", xlabel="step", xlim=(0, run.config["profile"]["steps"]),
                    ylim=(0, max([0.01, *(1.2 * m for _, m in rows)])))
     return figure
+
+
+def interval_note(runs: Mapping[str, Run], dataset: Dataset) -> str:
+    """The line under a figure of intervals: what was drawn again, how often, from how many."""
+    return (f"{LEVEL:.0%} bootstrap interval over {len(dataset['val'].clips)} validation clips, {RESAMPLES:,} resamples; one training each, so the "
+            f"choice of seed is not in it\n{run_note(runs)}")
 
 
 @style()
@@ -134,3 +155,15 @@ def class_values(runs: Mapping[str, Run]) -> pd.DataFrame:
     return frame
 
 
+
+
+def truth_and_found(split: Split, detections: Detections, score_min: float, least: int = 4) -> Figure:
+    """Frames chosen by rule, the objects and below them what was found: the median and the best by share of objects found.
+
+    Only frames with at least `least` objects are candidates (all frames, where none has so many).
+    """
+    shares = frame_recall(detections, split, score_min)
+    enough = [i for i in range(len(split)) if len(split.targets(i)[1]) >= least] or list(range(len(split)))
+    order = sorted(enough, key=lambda i: (np.nan_to_num(shares[i]), len(split.targets(i)[1])))
+    chosen = list(dict.fromkeys([order[len(order) // 2], order[-1]]))
+    return frames(split, chosen, detections, score_min=score_min)

@@ -1,0 +1,7 @@
+"""One function a figure: records in, a matplotlib Figure out, which a notebook shows where it is a cell's last value."""
+# ruff: noqa: F401, I001
+from .anchors import anchor_table, shapes_on_frame, toy_matching, toy_table
+from .data import aspect_ratios, box_map, clip_classes, counted, counted_sentence, frames, occurrences, size_heatmap
+from .data import size_scatter, sizes_by_class, summary, train_against_val
+from .style import class_colours, draw_boxes, pictures, rung_colour
+from .training import class_values, classes, interval_note, intervals, losses, progress, truth_and_found, validation

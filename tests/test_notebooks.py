@@ -1,0 +1,92 @@
+"""The notebooks: stored clean, with the cells that every one has, and each runs in the smoke profile."""
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from detlib import report, runs
+
+HERE = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((HERE / "notebooks").glob("*.ipynb"))
+LONGEST = 15  # lines of a code cell
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def source(cell):
+    return "".join(cell["source"])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_stored_clean(path):
+    notebook = read(path)
+    assert "widgets" not in notebook["metadata"] and notebook["metadata"]["kernelspec"]["name"] == "python3"
+    assert all(set(c) <= {"cell_type", "id", "metadata", "source", "outputs", "execution_count"} for c in notebook["cells"])
+    for cell in notebook["cells"]:
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", cell["id"]), f"cell id {cell['id']!r} is not readable"
+        if cell["cell_type"] == "code":
+            assert not cell["outputs"] and cell["execution_count"] is None, cell["id"]
+            lines = [line for line in source(cell).splitlines() if line.strip() and not line.lstrip().startswith("#")]
+            assert len(lines) <= LONGEST, cell["id"]
+    ids = [cell["id"] for cell in notebook["cells"]]
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_has_the_parts_of_every_notebook(path):
+    cells = read(path)["cells"]
+    assert source(cells[0]).startswith(f"# {path.stem[:2]} · ") and "**You will**" in source(cells[0])
+    assert sum("import " in source(c) for c in cells if c["cell_type"] == "code") == 1, "one import cell"
+    (parameters,) = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
+    assert re.findall(r"^(\w+) = None", source(parameters), re.M) == ["DATA", "PROFILE"]
+    assert "**Next:**" in source(cells[-1])
+    for place, cell in enumerate(cells):
+        if cell["cell_type"] == "code" and "plots." in source(cell):
+            assert any(c["cell_type"] == "markdown" for c in cells[max(0, place - 2):place]), f"{cell['id']}: a sentence stands before a figure"
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """All notebooks run in order on smoke data, in a home of their own."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "notebooks").symlink_to(HERE / "notebooks")
+    said = []
+    environment = {"DETLIB_HOME": str(home), "DETLIB_PRECISION": "float32", "PYTHONPATH": str(HERE)}
+    code = report.workbook(NOTEBOOKS, home / "outputs" / "reports", profile="smoke", environment=environment, echo=said.append)
+    return home, code, said
+
+
+def test_every_notebook_runs_in_the_smoke_profile(executed):
+    home, code, said = executed
+    assert code == 0, "\n".join(said)
+    pages = {p.name for p in (home / "outputs" / "reports").glob("*.html")}
+    assert pages == {"index.html", *(f"{p.stem}+smoke.html" for p in NOTEBOOKS)}
+
+
+def test_their_figures_and_tables_are_in_the_reports(executed):
+    home, _, _ = executed
+    text = (home / "outputs" / "reports" / "02_baseline+smoke.html").read_text()
+    assert text.count('src="data:image/png') >= 7 and "2,590,880" in text and "2,852,640" in text and "<math" in text
+    assert "Traceback" not in text and str(home) not in text
+
+
+def test_trained_runs_are_found_again(executed, monkeypatch):
+    home, _, _ = executed
+    monkeypatch.setenv("DETLIB_HOME", str(home))
+    from detlib.experiments import rung
+    data = runs.open_data("simulated", "smoke")
+    assert runs.find_run(rung("baseline", "smoke"), data) and runs.find_run(rung("adam", "smoke"), data)
+    assert runs.find_run(rung("adam", "smoke", seed=1), data) is None
+
+
+def test_on_other_data(executed, real, tmp_path):
+    """The real frames go through all of it too."""
+    said = []
+    environment = {"DETLIB_HOME": str(tmp_path), "DETLIB_PRECISION": "float32", "PYTHONPATH": str(HERE)}
+    code = report.workbook(NOTEBOOKS, tmp_path / "reports", data=str(real), profile="smoke", environment=environment, echo=said.append)
+    assert code == 0, "\n".join(said)
+    explored = (tmp_path / "reports" / "01_explore+tdt4265_2022+smoke.html").read_text()
+    assert "18,287" in explored and "full_train" in explored
