@@ -39,7 +39,8 @@ class AnchorSpec:
         """Rows and columns of each level's feature map; the image's sides must be multiples of the largest stride."""
         height, width = image_hw
         if height % self.strides[-1] or width % self.strides[-1]:
-            raise ValueError(f"an image of {width} x {height} px does not divide into cells of {self.strides[-1]} px: pad it first (detlib.data.loader.pad)")
+            raise ValueError(f"an image of {width} x {height} px does not divide into cells of {self.strides[-1]} px: "
+                             "pad it first (detlib.data.loader.pad)")
         return [(height // stride, width // stride) for stride in self.strides]
 
     def count(self, image_hw: tuple[int, int]) -> int:
@@ -92,7 +93,11 @@ def ssd_shapes(sizes_hw: Sequence[Sequence[float]], ratios: Sequence[Sequence[fl
 
 
 STRIDES = (4, 8, 16, 32, 64, 128)
-BASELINE = AnchorSpec(STRIDES, ssd_shapes([(16, 16), (32, 32), (48, 48), (64, 64), (86, 86), (128, 128), (128, 400)], [[2, 3]] * 4 + [[2]] * 2), "baseline")
+BASELINE = AnchorSpec(  # the report's first configuration; the last size is 128 high and 400 wide
+    STRIDES,
+    ssd_shapes([(16, 16), (32, 32), (48, 48), (64, 64), (86, 86), (128, 128), (128, 400)], [[2, 3]] * 4 + [[2]] * 2),
+    "baseline",
+)
 REPORT = AnchorSpec(  # the report's hand-tuned set, section "Using knowledge from the Exploration"
     STRIDES,
     ssd_shapes([(6, 6), (16, 16), (32, 32), (48, 48), (64, 64), (128, 128), (200, 200)],

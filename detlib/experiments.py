@@ -30,19 +30,20 @@ class Profile:
 
 FULL_CLIPS = {"train": 40, "val": 30, "extension": 360}
 PROFILES = {p.name: p for p in (
-    Profile("smoke", width=0.25, resnet="resnet18", extra_channels=(64, 32), fpn_channels=16, batch=4, steps=12, crop_width=256, warmup=2, cosine=True,
-            validations=2, clips={"train": 6, "val": 4, "extension": 4}, sensor={"image_hw": (128, 256), "azimuth_deg": 90.0}),
-    Profile("laptop", width=1, resnet="resnet18", extra_channels=(128, 64), fpn_channels=64, batch=4, steps=500, crop_width=512, warmup=50, cosine=True,
-            validations=3, clips=FULL_CLIPS, sensor={}),
-    Profile("report", width=1, resnet="resnet50", extra_channels=(512, 64), fpn_channels=128, batch=32, steps=1000, crop_width=None, warmup=500, cosine=False,
-            validations=10, clips=FULL_CLIPS, sensor={}),
+    Profile("smoke", width=0.25, resnet="resnet18", extra_channels=(64, 32), fpn_channels=16, batch=4, steps=12, crop_width=256, warmup=2,
+            cosine=True, validations=2, clips={"train": 6, "val": 4, "extension": 4}, sensor={"image_hw": (128, 256), "azimuth_deg": 90.0}),
+    Profile("laptop", width=1, resnet="resnet18", extra_channels=(128, 64), fpn_channels=64, batch=4, steps=500, crop_width=512, warmup=50,
+            cosine=True, validations=3, clips=FULL_CLIPS, sensor={}),
+    Profile("report", width=1, resnet="resnet50", extra_channels=(512, 64), fpn_channels=128, batch=32, steps=1000, crop_width=None, warmup=500,
+            cosine=False, validations=10, clips=FULL_CLIPS, sensor={}),
 )}
 
 # name -> class and arguments; the rates are the report's. SGD: its first model; AdamW: what it changed to, unsaid, in its anchor rung
 OPTIMIZERS = {"sgd": {"lr": 5e-3, "momentum": 0.9, "weight_decay": 5e-4}, "adamw": {"lr": 5e-4, "weight_decay": 5e-4}}
 KNOWN = {
-    "profile": tuple(PROFILES), "optimizer": tuple(OPTIMIZERS), "augment": ("none", "flip"), "backbone": ("small", "resnet"), "neck": ("none", "fpn"),
-    "loss": ("hard_negatives", "focal"), "anchors": ("baseline", "report", "fitted"), "split": ("train", "train_extended"), "weights": ("none", "imagenet"),
+    "profile": tuple(PROFILES), "optimizer": tuple(OPTIMIZERS), "augment": ("none", "flip"), "backbone": ("small", "resnet"),
+    "neck": ("none", "fpn"), "loss": ("hard_negatives", "focal"), "anchors": ("baseline", "report", "fitted"),
+    "split": ("train", "train_extended"), "weights": ("none", "imagenet"),
 }
 
 

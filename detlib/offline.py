@@ -31,7 +31,7 @@ EMPTY = '<p class="note">This widget was empty when the notebook was saved.</p>'
 ANSI = {"black": "#3e424d", "red": "#c2342b", "green": "#0a7d3c", "yellow": "#9a6700", "blue": "#1f6feb", "magenta": "#a0399a",
         "cyan": "#0e7c86", "white": "#8a8f98"}
 STYLE = """
-:root{--ink:#1f2328;--soft:#5f6872;--rule:#e3e6ea;--code:#f6f7f9;--link:#0b5cad;--column:1000px}
+:root{--ink:#1f2328;--soft:#5f6872;--rule:#e3e6ea;--code:#f6f7f9;--link:#0b5cad;--column:1024px}
 *{box-sizing:border-box}
 body{margin:0;color:var(--ink);background:#fff;
 font:17px/1.62 Inter,"Segoe UI",Roboto,"Helvetica Neue","Noto Sans","DejaVu Sans",Arial,sans-serif}
@@ -68,7 +68,7 @@ font-size:1.08em}[mathvariant^=bold]{font-weight:700}
 mtd[columnalign=right]{text-align:right}mtd[columnalign=left]{text-align:left}
 math[display=block]{margin:1em 0;overflow-x:auto;overflow-y:hidden}
 .note{color:var(--soft);font-size:.86rem;background:#f7f8fa;border:1px dashed #c6cdd5;border-radius:6px;padding:.6rem .9rem}
-.widget{min-width:min(var(--column),100%);width:fit-content;max-width:100%!important}
+.widget{width:min(var(--column),100%);overflow-x:auto}
 .widget :is(.note,pre,p){max-width:var(--column)}
 .row{display:flex;flex-wrap:wrap;gap:.35rem .7rem;align-items:center}
 .box>*{margin-block:.35rem}.row>*{margin-block:0;max-width:100%}

@@ -149,7 +149,8 @@ def open_run(experiment: Experiment, dataset: Dataset, config: dict, echo: Calla
             return run
         aside = next(p for k in range(1, 1000) if not (p := folder.with_name(f"{folder.name}.before{k}")).exists())
         os.replace(folder, aside)
-        echo(f"{folder.relative_to(home())} holds another configuration ({'; '.join(different)}); it is kept as {aside.name} and training starts anew.")
+        echo(f"{folder.relative_to(home())} holds another configuration ({'; '.join(different)}); "
+             f"it is kept as {aside.name} and training starts anew.")
     versions = {name: version(name) for name in ("torch", "torchvision", "numpy")}
     write_json(path, {**config, "versions": versions})
     return run

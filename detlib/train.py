@@ -155,8 +155,8 @@ def check_finite(step: int, values: dict[str, Tensor], batches: TrainBatches, op
     if wrong:
         files = ", ".join(batches.split.frames[i].file_name for i in batches.frames(step))
         raise TrainingDiverged(
-            f"step {step + 1}: {' and '.join(wrong)} not finite ({', '.join(f'{k} {v.item():g}' for k, v in values.items())}) at a learning rate of "
-            f"{optimizer.param_groups[0]['lr']:.2g}, on the images {files}. Usual causes: a rate that is too high, or boxes without extent among these "
+            f"step {step + 1}: {' and '.join(wrong)} not finite ({', '.join(f'{k} {v.item():g}' for k, v in values.items())}), at a rate of "
+            f"{optimizer.param_groups[0]['lr']:.2g}, on the images {files}. Usual causes: a rate that is too high, or boxes without extent in these "
             "images. The last checkpoint is untouched.")
 
 

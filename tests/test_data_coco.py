@@ -42,7 +42,8 @@ def test_what_dataset_json_says_and_what_holds_without_it(tmp_path):
     content = {"train": coco([("a.png", 640, 480)], [])}
     plain = open_dataset(write_dataset(tmp_path / "streets of Ålesund", content, pictures=False))
     assert (plain.panorama, plain.size_limits, plain.name) == (False, (60, 120), "streets_of_Ålesund")
-    told = open_dataset(write_dataset(tmp_path / "b", content, pictures=False, name="x", panorama=True, size_limits=[16, 32], channels=["i", "a", "r"]))
+    about = {"name": "x", "panorama": True, "size_limits": [16, 32], "channels": ["i", "a", "r"]}
+    told = open_dataset(write_dataset(tmp_path / "b", content, pictures=False, **about))
     assert (told.panorama, told.size_limits, told.name, told.channels) == (True, (16, 32), "x", ("i", "a", "r"))
     assert list(told.size_names) == ["small (< 16² px)", "medium (16²-32² px)", "large (≥ 32² px)"]
 

@@ -3,6 +3,7 @@ import ast
 import re
 import tomllib
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,14 @@ import pytest
 from detlib.experiments import LADDER, PROFILES, Experiment, ladder, profile_name, rung
 
 PACKAGE = Path(__file__).resolve().parents[1] / "detlib"
-ORDER = ["files", "boxes", "experiments", "anchors", "matching", "data", "models", "runs", "machine", "evaluate", "predict", "train", "audit", "benchmark",
-         "plots", "widgets", "offline", "report", "course", "cli"]  # a module imports only from modules to its left
+ORDER = ["files", "boxes", "experiments", "anchors", "matching", "data", "models", "runs", "machine", "evaluate", "predict", "train", "audit",
+         "benchmark", "plots", "widgets", "offline", "report", "course", "cli"]  # a module imports only from modules to its left
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_row_changes_one_field_of_the_row_above(profile):
     rows = list(ladder(profile).values())
-    for above, row in zip(rows[:-1], rows[1:], strict=True):
+    for above, row in pairwise(rows):
         assert sum(getattr(above, f.name) != getattr(row, f.name) for f in fields(Experiment)) == 1
     assert [name for name, _ in LADDER] == [row.rung for row in rows]
 

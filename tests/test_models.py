@@ -90,7 +90,8 @@ def test_focal_loss_is_cross_entropy_at_gamma_zero_and_torchvisions_on_two_class
     torch.testing.assert_close(focal_loss(logits, classes, gamma=0, alpha=(1, 1)), expected)
     x, y = torch.randn(2, 50), torch.randint(0, 2, (2, 50))
     two = torch.stack([torch.zeros_like(x), x], -1)  # a softmax over (0, x) is a sigmoid of x
-    torch.testing.assert_close(focal_loss(two, y, gamma=2, alpha=(0.75, 0.25)), sigmoid_focal_loss(x, y.float(), alpha=0.25, gamma=2, reduction="sum"))
+    expected = sigmoid_focal_loss(x, y.float(), alpha=0.25, gamma=2, reduction="sum")
+    torch.testing.assert_close(focal_loss(two, y, gamma=2, alpha=(0.75, 0.25)), expected)
 
 
 def test_hard_negatives_by_hand():

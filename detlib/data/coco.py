@@ -5,6 +5,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ class Split:
         xyxy = torch.from_numpy(rows[["x1", "y1", "x2", "y2"]].to_numpy(np.float32).copy())
         labels = torch.from_numpy(rows["label"].to_numpy(np.int64).copy())
         edges = np.searchsorted(order, np.arange(len(self.frames) + 1))
-        return [(xyxy[a:b], labels[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        return [(xyxy[a:b], labels[a:b]) for a, b in pairwise(edges)]
 
     def targets(self, index: int) -> tuple[Tensor, Tensor]:
         """Boxes (M, 4) xyxy px and labels (M,) in 1..K of one frame, crowds left out."""

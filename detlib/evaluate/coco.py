@@ -87,10 +87,12 @@ def match_detections(detections: Detections, split: Split, areas: dict[str, tupl
                 rows.append(here)
                 ranks.append(np.arange(len(here)))
         rows = np.concatenate(rows) if rows else np.zeros(0, int)
-        hit, ignored = (np.concatenate([p[i] for p in parts], -1) if parts else np.zeros((len(ranges), len(THRESHOLDS), 0), bool) for i in (0, 1))
+        none = np.zeros((len(ranges), len(THRESHOLDS), 0), bool)
+        hit, ignored = (np.concatenate([none, *(p[i] for p in parts)], -1) for i in (0, 1))
         order = np.argsort(-detections.score[rows], kind="stable")
         ranks = np.concatenate(ranks) if ranks else np.zeros(0, int)
-        result.append(ClassMatches(detections.frame[rows][order], detections.score[rows][order], ranks[order], hit[..., order], ignored[..., order], counts))
+        result.append(ClassMatches(detections.frame[rows][order], detections.score[rows][order], ranks[order],
+                                   hit[..., order], ignored[..., order], counts))
     return result
 
 
@@ -127,7 +129,8 @@ def _match_frame(xywh: np.ndarray, gt: np.ndarray, ranges: list[tuple[float, flo
     return hit, ignored
 
 
-def precision_at_recalls(matches: ClassMatches, size: int = 0, weights: np.ndarray | None = None, max_detections: int = MAX_DETECTIONS) -> tuple[np.ndarray, np.ndarray] | None:
+def precision_at_recalls(matches: ClassMatches, size: int = 0, weights: np.ndarray | None = None,
+                         max_detections: int = MAX_DETECTIONS) -> tuple[np.ndarray, np.ndarray] | None:
     """Interpolated precision (T, 101) and the highest recall (T,) of one class; None when it has no objects.
 
     `size` is the index of the size range; `weights` (frames,) says how often each frame counts (a bootstrap resample).

@@ -35,7 +35,8 @@ def cross_check(run: Run, dataset: Dataset) -> pd.DataFrame:
     """Ours and pycocotools' numbers for a finished run, side by side with their difference."""
     truth = json.loads((dataset.root / f"val{ANNOTATIONS}").read_text())
     ids = {c["name"]: c["id"] for c in truth["categories"]}
-    results = [{**r, "category_id": ids[dataset.categories[r["category_id"] - 1]]} for r in run.detections() if dataset.categories[r["category_id"] - 1] in ids]
+    name = dict(enumerate(dataset.categories, start=1))
+    results = [{**r, "category_id": ids[name[r["category_id"]]]} for r in run.detections() if name[r["category_id"]] in ids]
     theirs, _ = pycocotools_metrics(truth, results, dataset.size_limits)
     ours = {k: v for k, v in run.metrics.items() if k.startswith(("mAP", "AP", "recall"))}
     frame = pd.DataFrame({"ours": [-1.0 if v is None else v for v in ours.values()], "pycocotools": theirs}, index=list(ours))

@@ -35,7 +35,8 @@ class Detector(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last)
         return self.head(self.neck(self.backbone(x)))
 
-    def loss(self, logits: Tensor, deltas: Tensor, boxes: list[Tensor], labels: list[Tensor], image_hw: tuple[int, int], kind: str) -> dict[str, Tensor]:
+    def loss(self, logits: Tensor, deltas: Tensor, boxes: list[Tensor], labels: list[Tensor], image_hw: tuple[int, int],
+             kind: str) -> dict[str, Tensor]:
         """Losses 'classes' and 'boxes' of a batch; boxes (M, 4) xyxy px and labels (M,) of each image."""
         classes, encoded = targets(self.grid(image_hw, logits.device), boxes, labels)
         return detection_loss(logits, deltas, classes, encoded, kind)

@@ -79,7 +79,8 @@ def shapes_on_frame(spec: AnchorSpec, split: Split, index: int, at: tuple[float,
         cx, cy = (np.floor(point / stride) + 0.5) * stride
         for n, (w, h) in enumerate(shapes):
             w, h = min(w, width), min(h, height)
-            axis.add_patch(Rectangle((cx - w / 2, cy - h / 2), w, h, fill=False, edgecolor=LEVELS(0.15 + 0.8 * level / len(spec.strides)), linewidth=1.3,
+            colour = LEVELS(0.15 + 0.8 * level / len(spec.strides))
+            axis.add_patch(Rectangle((cx - w / 2, cy - h / 2), w, h, fill=False, edgecolor=colour, linewidth=1.3,
                                      label=f"stride {stride}" if n == 0 else None))
     axis.plot(*point, "+", color="black", markersize=10)
     figure.legend(loc="outside upper right", ncols=len(spec.strides), handlelength=1.2, columnspacing=1)
@@ -89,8 +90,8 @@ def shapes_on_frame(spec: AnchorSpec, split: Split, index: int, at: tuple[float,
 
 def anchor_table(spec: AnchorSpec, image_hw: tuple[int, int]) -> Styler:
     """Each level's stride, map, shapes and number of anchors on an image; the last row is their sum."""
-    rows = [{"stride (px)": str(stride), "map (rows x columns)": f"{rows} x {columns}", "shapes (w x h, px)": ", ".join(f"{w:.0f} x {h:.0f}" for w, h in shapes),
-             "anchors": rows * columns * len(shapes)}
+    rows = [{"stride (px)": str(stride), "map (rows x columns)": f"{rows} x {columns}",
+             "shapes (w x h, px)": ", ".join(f"{w:.0f} x {h:.0f}" for w, h in shapes), "anchors": rows * columns * len(shapes)}
             for stride, shapes, (rows, columns) in zip(spec.strides, spec.shapes, spec.grid_hws(image_hw), strict=True)]
     table = pd.DataFrame(rows, index=[f"level {k}" for k in range(len(rows))])
     table.loc["all"] = ["", "", "", table["anchors"].sum()]

@@ -15,7 +15,6 @@ from .data import frames
 from .style import FAINT, plain, rung_colour, sheet, style
 
 
-
 def run_note(runs: Mapping[str, Run]) -> str:
     """The line under a figure that says what it rests on: profile, steps, images, seeds, classes in the mean."""
     run = next(iter(runs.values()))
@@ -95,7 +94,8 @@ def classes(runs: Mapping[str, Run], most: int = 12) -> Figure:
         for rung, rows in logs.items():
             points = [(step, val["per_class"][name]) for step, val in rows if val["per_class"][name] is not None]
             if points:
-                axis.plot(*zip((0, 0), *points, strict=True), "o-", color=rung_colour(rung), markersize=5, markeredgecolor="white", label=plain(rung, 40))
+                axis.plot(*zip((0, 0), *points, strict=True), "o-", color=rung_colour(rung), markersize=5, markeredgecolor="white",
+                          label=plain(rung, 40))
     for axis in axes.flat[len(names):]:
         axis.set_visible(False)
     for axis in axes[-1]:
@@ -116,7 +116,8 @@ def progress(run: Run) -> Figure:
     log = run.log()
     figure, axes = sheet(1, 2, 2.6, note=run_note({name: run}))
     _loss_line(axes[0][0], log, "loss", name)
-    axes[0][0].set(title="loss: line training, dots validation", xlabel="step", xlim=(0, run.config["profile"]["steps"]), ylim=(0, top_of([log], "loss")))
+    axes[0][0].set(title="loss: line training, dots validation", xlabel="step", xlim=(0, run.config["profile"]["steps"]),
+                   ylim=(0, top_of([log], "loss")))
     rows = [(row["step"], row["val"]["mAP"]) for row in run.log_rows() if "val" in row and row["val"]["mAP"] is not None]
     axes[0][1].plot(*zip((0, 0), *rows, strict=True), "o-", color=rung_colour(name))
     axes[0][1].set(title="mAP on the validation split", xlabel="step", xlim=(0, run.config["profile"]["steps"]),
@@ -150,8 +151,8 @@ def class_values(runs: Mapping[str, Run]) -> pd.DataFrame:
     table = {"objects": next(iter(runs.values())).metrics["objects"]}
     table |= {name: {c: "no objects" if v is None else f"{v:.3f}" for c, v in run.metrics["per_class"].items()} for name, run in runs.items()}
     frame = pd.DataFrame(table)
-    mean = {"objects": int(np.sum(frame["objects"])), **{name: f"{run.metrics['mAP']:.3f}" for name, run in runs.items() if run.metrics["mAP"] is not None}}
-    frame.loc["mean (mAP)"] = pd.Series(mean)
+    means = {name: "no objects" if run.metrics["mAP"] is None else f"{run.metrics['mAP']:.3f}" for name, run in runs.items()}
+    frame.loc["mean (mAP)"] = pd.Series({"objects": int(np.sum(frame["objects"])), **means})
     return frame
 
 
