@@ -25,7 +25,7 @@ def this_machine() -> pd.DataFrame:
     rows = {
         "processor": machine.describe(), "cores": str(os.cpu_count()), "memory": memory,
         "free disk": f"{shutil.disk_usage(runs.home()).free / 1024**3:.0f} GiB",
-        "GPU": torch.cuda.get_device_name() if device.type == "cuda" else "none (not needed in the smoke and laptop profiles)",
+        "GPU": torch.cuda.get_device_name() if device.type == "cuda" else "none, and none needed",
         "trains in": machine.precision_here(device),
     }
     return pd.DataFrame({"this machine": rows})

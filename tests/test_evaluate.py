@@ -113,6 +113,17 @@ def test_clip_bootstrap(tmp_path):
     assert bootstrap(matches, np.ones((2, 30))).tolist() == [mean_average_precision(matches)] * 2
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_bootstrap_at_once_is_the_metric_one_by_one(tmp_path, seed):
+    """Also with crowds, classes that a resample lacks, and frames that count nought or several times."""
+    content, results = scene(seed, frames=30, crowd=True)
+    data = open_dataset(write_dataset(tmp_path, {"val": content}, pictures=False))
+    matches = match_detections(Detections.from_coco(results, data["val"]), data["val"], {})
+    weights = np.concatenate([clip_weights(data["val"], resamples=10), np.eye(30)[:8]])
+    expected = [metrics(matches, data.categories, {}, w)["mAP"] for w in weights]
+    np.testing.assert_allclose(bootstrap(matches, weights), [np.nan if v is None else v for v in expected], atol=1e-12, rtol=0)
+
+
 def test_a_trained_run_agrees_with_pycocotools(small):
     data = open_dataset(small)
     run = fit(rung("adam", "smoke"), data, progress=False)

@@ -5,10 +5,11 @@ import numpy as np
 
 from ..data.coco import Dataset, Split
 from ..runs import Run
-from .coco import ClassMatches, Detections, match_detections, precision_at_recalls
+from .coco import RECALLS, THRESHOLDS, ClassMatches, Detections, match_detections
 
 RESAMPLES = 1000
 LEVEL = 0.95
+CHUNK = 4_000_000  # weights held at once
 
 
 def clip_weights(split: Split, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
@@ -20,15 +21,39 @@ def clip_weights(split: Split, resamples: int = RESAMPLES, seed: int = 0) -> np.
     return counts[:, clip].astype(float)
 
 
-def mean_average_precision(matches: Sequence[ClassMatches], weights: np.ndarray | None = None) -> float:
-    """mAP alone, over the classes that have objects; NaN when none has."""
-    values = [p[0].mean() for m in matches if (p := precision_at_recalls(m, 0, weights)) is not None]
-    return float(np.mean(values)) if values else float("nan")
+def resampled_ap(matches: ClassMatches, weights: np.ndarray) -> np.ndarray:
+    """AP of one class in every resample, (resamples,); NaN where a resample holds no object of it. The same as `precision_at_recalls`, at once.
+
+    Only the hits matter: precision has its peaks there, and each hit answers for the recall levels between it and the one before.
+    """
+    total = weights @ matches.objects[0]  # (B,)
+    ap = np.zeros(len(weights))
+    for part in np.array_split(np.arange(len(weights)), max(1, weights.shape[0] * len(matches.frame) // CHUNK)):
+        weight = weights[part][:, matches.frame]  # (B, D)
+        every = np.cumsum(weight, axis=1)
+        for hit, ignored in zip(matches.hit[0], matches.ignored[0], strict=True):
+            places = np.flatnonzero(hit & ~ignored)
+            if not len(places):
+                continue
+            seen = np.cumsum(weight * ~ignored, axis=1) if ignored.any() else every
+            hits = np.cumsum(weight[:, places], axis=1)
+            best = np.maximum.accumulate((hits / (seen[:, places] + np.spacing(1)))[:, ::-1], axis=1)[:, ::-1]
+            with np.errstate(invalid="ignore", divide="ignore"):
+                reached = np.searchsorted(RECALLS, hits / total[part, None], side="right")
+            ap[part] += (best * np.diff(reached, axis=1, prepend=0)).sum(axis=1) / len(RECALLS)
+    return np.where(total > 0, ap / len(THRESHOLDS), np.nan)
 
 
 def bootstrap(matches: Sequence[ClassMatches], weights: np.ndarray) -> np.ndarray:
-    """mAP in every resample, (resamples,)."""
-    return np.array([mean_average_precision(matches, w) for w in weights])
+    """mAP in every resample, (resamples,); a class that a resample lacks is left out of its mean."""
+    values = np.stack([resampled_ap(m, weights) for m in matches])
+    present = np.isfinite(values)
+    return np.where(present, values, 0).sum(axis=0) / np.where(present.any(axis=0), present.sum(axis=0), np.nan)
+
+
+def mean_average_precision(matches: Sequence[ClassMatches]) -> float:
+    """mAP alone, over the classes that have objects; NaN when none has."""
+    return float(bootstrap(matches, np.ones((1, matches[0].objects.shape[1])))[0])
 
 
 def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from pandas.io.formats.style import Styler
 from torch import Tensor
 
 from ..anchors import AnchorSpec
-from ..boxes import iou
+from ..boxes import area, iou
 from ..data.coco import Split
 from ..matching import THRESHOLD, match
 from .style import FAINT, class_colours, plain, sheet, style
@@ -62,27 +62,30 @@ def toy_table(spec: AnchorSpec, image_hw: tuple[int, int], boxes: Tensor, names:
 
 
 @style()
-def shapes_on_frame(spec: AnchorSpec, split: Split, index: int, at: tuple[float, float] = (0.5, 0.62)) -> Figure:
-    """One frame with its objects, and every anchor shape of the cells nearest to one point (share of width, height), a colour a level."""
-    image = split.image(index)
+def shapes_on_frame(spec: AnchorSpec, split: Split, index: int) -> Figure:
+    """The part of a frame around its object of median size, its objects, and every anchor shape of the cells nearest to that object's centre."""
+    image, boxes = split.image(index), split.targets(index)[0]
     height, width = image.shape[-2:]
-    figure, axes = sheet(1, 1, 1.25 + 9.8 * height / width, f"The anchors of one place, {spec.name} set",
+    x1, y1, x2, y2 = boxes[area(boxes).argsort()[len(boxes) // 2]].tolist() if len(boxes) else (0, 0, width, height)
+    point = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
+    shown = min(width, 3 * height)
+    left = float(np.clip(point[0] - shown / 2, 0, width - shown))
+    figure, axes = sheet(1, 1, 1.25 + 9.8 * height / shown, f"The {spec.name} anchors around one object",
                          "outlines: all shapes of the cells nearest to the cross, clamped to the image; a colour a level\n"
-                         f"white: the frame's {len(split.targets(index)[1])} objects, {plain(split.frames[index].file_name, 80)}")
+                         f"white: objects of {plain(split.frames[index].file_name, 80)}; the cross is on the one of median size")
     axis = axes[0][0]
-    axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest", alpha=0.45)
-    axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
-    for x1, y1, x2, y2 in split.targets(index)[0].tolist():
-        axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, facecolor="#FFFFFFB0", edgecolor="black", linewidth=0.8))
-    point = np.array([at[0] * width, at[1] * height])
+    axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest", alpha=0.4)
+    for x1, y1, x2, y2 in boxes.tolist():
+        axis.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, facecolor="#FFFFFFB0", edgecolor="black", linewidth=1.2))
     for level, (stride, shapes) in enumerate(zip(spec.strides, spec.shapes, strict=True)):
         cx, cy = (np.floor(point / stride) + 0.5) * stride
+        colour = LEVELS(0.95 * level / len(spec.strides))
         for n, (w, h) in enumerate(shapes):
             w, h = min(w, width), min(h, height)
-            colour = LEVELS(0.15 + 0.8 * level / len(spec.strides))
-            axis.add_patch(Rectangle((cx - w / 2, cy - h / 2), w, h, fill=False, edgecolor=colour, linewidth=1.3,
+            axis.add_patch(Rectangle((cx - w / 2 - 0.5, cy - h / 2 - 0.5), w, h, fill=False, edgecolor=colour, linewidth=1.4,
                                      label=f"stride {stride}" if n == 0 else None))
-    axis.plot(*point, "+", color="black", markersize=10)
+    axis.plot(*point, "+", color="#D55E00", markersize=14, markeredgewidth=2)
+    axis.set(xlim=(left - 0.5, left + shown - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
     figure.legend(loc="outside upper right", ncols=len(spec.strides), handlelength=1.2, columnspacing=1)
     axis.grid(visible=False)
     return figure
