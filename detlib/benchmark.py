@@ -5,14 +5,17 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
 from . import machine, runs
 from .anchors import SPECS
+from .data.augment import augmentations
 from .data.coco import Dataset
-from .data.loader import TrainBatches, channel_statistics
+from .data.loader import Cache, TrainBatches, channel_statistics, pad
 from .experiments import Experiment, rung
+from .matching import targets
 from .models.detector import build
 from .predict import autocast, predict
 from .train import make_optimizer
@@ -79,3 +82,53 @@ def forecast(dataset: Dataset, profile: str | None = None) -> pd.DataFrame:
 def notebooks() -> list[Path]:
     """The numbered notebooks, in order."""
     return sorted((runs.home() / "notebooks").glob("[0-9]*.ipynb"))
+
+
+REPORT_LOADER = {"none": 26.69, "flip": 25.36}  # images/s, the report's table: its "Normal" and "With Data Augmentation"
+READ, CACHED, MATCH = "read and decode", "from the cache", "match anchors"
+
+
+def loader_costs(dataset: Dataset, images: int = 8, rounds: int = 7) -> pd.DataFrame:
+    """What each part of the loader takes for one image, ms: median, least and most of `rounds` rounds; in each, all parts in turn on the same images.
+
+    One thread, as a loader's worker has. Augmentations apply always, to whole frames; files are in the system's memory after a round to warm up.
+    """
+    split, spec = dataset["train"], SPECS["baseline"]
+    indices = sorted({round(k) for k in np.linspace(0, len(split) - 1, min(images, len(split)))})
+    cache, rng, grid = Cache(split), np.random.default_rng(0), spec.grid(spec.padded(split.image_hw))
+    samples = [(cache[i], *split.targets(i)) for i in indices]
+    parts = {READ: ("reading", lambda k: split.image(indices[k])), CACHED: ("reading", lambda k: cache[indices[k]])}
+    parts |= {name: ("augmentation", lambda k, apply=apply: apply(samples[k], rng)) for name, apply in augmentations(dataset).items()}
+    parts["stack"] = ("batch", lambda k: pad([samples[k][0]], spec.strides[-1]))
+    parts[MATCH] = ("matching", lambda k: targets(grid, [samples[k][1]], [samples[k][2]]))
+    seconds, threads = {name: [] for name in parts}, torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(rounds + 1):
+            for name, (_, call) in parts.items():
+                start = time.perf_counter()
+                for k in range(len(samples)):
+                    call(k)
+                seconds[name].append((time.perf_counter() - start) / len(samples))
+    finally:
+        torch.set_num_threads(threads)
+    table = pd.DataFrame({name: 1000 * np.array(values[1:]) for name, values in seconds.items()})
+    table = pd.DataFrame({"group": {name: group for name, (group, _) in parts.items()}, "ms": table.median(), "least": table.min(),
+                          "most": table.max()})
+    table.attrs = {"images": len(samples), "rounds": rounds, "anchors": len(grid)}
+    return table.rename_axis("part")
+
+
+def loader_speed(costs: pd.DataFrame) -> pd.DataFrame:
+    """Images per second without and with each augmentation (applied to every image), from the medians of `loader_costs`, for four loaders.
+
+    The report's own two numbers stand beside: its loader read, augmented and matched in one.
+    """
+    ms = costs["ms"]
+    added = {"none": 0.0, **ms[costs["group"] == "augmentation"]}
+    loaders = {"from the cache": ms[CACHED], "from the cache, matching": ms[CACHED] + ms[MATCH], "reading": ms[READ],
+               "reading, matching": ms[READ] + ms[MATCH]}
+    table = pd.DataFrame({loader: {name: 1000 / (base + ms["stack"] + extra) for name, extra in added.items()} for loader, base in loaders.items()})
+    shown = table.map(lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.1f}")
+    shown["the report's (reading, matching)"] = [f"{REPORT_LOADER[name]:.2f}" if name in REPORT_LOADER else "-" for name in shown.index]
+    return shown.rename_axis("images/s")

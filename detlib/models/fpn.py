@@ -11,6 +11,9 @@ class FPN(nn.Module):
         self.out_channels = (channels,) * len(in_channels)
         self.laterals = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in in_channels)
         self.smooth = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels)
+        for layer in [*self.laterals, *self.smooth]:  # no ReLU follows, so gain 1, as in the reference code (facebookresearch/Detectron)
+            nn.init.kaiming_uniform_(layer.weight, a=1)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """Maps (N, in_channels[k], h_k, w_k), finest first -> maps (N, channels, h_k, w_k)."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 class Head(nn.Module):
     """Two 3x3 convolutions a level, classes and boxes, not shared; `depth` convolutions with ReLU before each (RetinaNet, Lin et al. 2017b, sec. 4).
 
-    The last convolutions start from N(0, 0.01) and zero bias; with `prior`, every anchor starts as foreground with that probability (`bias_prior_`).
+    The last convolutions start from N(0, 0.01) and zero bias, those before from He et al. 2015; with `prior`, every anchor starts as foreground with that probability (`bias_prior_`).
     """
 
     def __init__(self, in_channels: tuple[int, ...], per_cell: tuple[int, ...], num_classes: int, depth: int, prior: float | None):
@@ -29,7 +29,10 @@ class Head(nn.Module):
 def _tower(channels: int, out_channels: int, depth: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for _ in range(depth):
-        layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(inplace=True)]
+        hidden = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.kaiming_normal_(hidden.weight, nonlinearity="relu")
+        nn.init.zeros_(hidden.bias)
+        layers += [hidden, nn.ReLU(inplace=True)]
     last = nn.Conv2d(channels, out_channels, 3, padding=1)
     nn.init.normal_(last.weight, std=0.01)
     nn.init.zeros_(last.bias)

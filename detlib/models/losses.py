@@ -15,7 +15,8 @@ def classification_loss(logits: Tensor, classes: Tensor, kind: str) -> Tensor:
 def hard_negatives(logits: Tensor, classes: Tensor) -> Tensor:
     """Which background anchors count, (N, R) bool: in each image those of highest loss, three for each positive (SSD, sec. 2.2)."""
     positive = classes > 0
-    losses = -log_softmax(logits.detach(), dim=-1)[..., 0].masked_fill(positive, -1)  # (N, R); -1 is below every negative's loss
+    losses = -log_softmax(logits.detach(), dim=-1)[..., 0]  # (N, R): what a background anchor costs
+    losses = losses.masked_fill(positive, -1)  # below every negative's
     wanted = (NEGATIVES * positive.sum(dim=1)).minimum((~positive).sum(dim=1))  # (N,)
     hardest = losses.topk(int(wanted.max()), dim=1).indices
     chosen = torch.arange(hardest.shape[1], device=losses.device) < wanted[:, None]
