@@ -105,3 +105,10 @@ REPORT = AnchorSpec(  # the report's hand-tuned set, section "Using knowledge fr
     "report",
 )
 SPECS = {spec.name: spec for spec in (BASELINE, REPORT)}
+
+
+def spec_of(name: str) -> AnchorSpec:
+    """An anchor set by the name that an experiment gives it."""
+    if name not in SPECS:
+        raise ValueError(f"no anchor set {name!r} here: there are {', '.join(map(repr, SPECS))}")
+    return SPECS[name]

@@ -27,10 +27,15 @@ def main(arguments: list[str] | None = None) -> int:
     sub.add_argument("--frames", type=int, default=10, help="frames a clip (default: 10)")
     sub.add_argument("--processes", type=int, help="default: one for each core")
 
-    sub = verb("train", train, "train one rung of the ladder, or go on where its training stopped")
-    sub.add_argument("rung", help="baseline, adam, flip, ...")
+    sub = verb("train", train, "train a rung of the ladder, or all of it, or go on where training stopped")
+    sub.add_argument("rung", help="baseline, adam, flip, ..., or LADDER")
     data_and_profile(sub)
-    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--seed", type=int, default=0, help="the first seed (default: 0)")
+    sub.add_argument("--seeds", type=int, default=1, help="how many seeds from there on (default: 1)")
+
+    sub = verb("cost", cost, "parameters and anchors of every rung, counted without data")
+    sub.add_argument("--profile", help="smoke, laptop or report (default: DETLIB_PROFILE, else laptop)")
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
 
     sub = verb("evaluate", evaluate, "metrics of a finished run")
     sub.add_argument("run", type=Path, help="a run's folder, below outputs/runs")
@@ -68,15 +73,38 @@ def simulate(profile: str | None, out: Path | None, splits: list[str], seed: int
     print(folder)
 
 
-def train(rung: str, data: str | None, profile: str | None, seed: int) -> None:
-    """Train one rung."""
+def train(rung: str, data: str | None, profile: str | None, seed: int, seeds: int) -> None:
+    """Train one rung or the ladder, for one or several seeds."""
     from . import runs
+    from .experiments import LADDER, profile_name
     from .experiments import rung as row
     from .train import fit
 
-    experiment = row(rung, profile, seed)
-    run = fit(experiment, runs.open_data(data, experiment.profile, splits=(experiment.split, "val")))
-    print(f"mAP {_value(run.metrics['mAP'])} over {run.metrics['classes_with_objects']} of {run.metrics['classes']} classes; {run.folder}")
+    names = [name for name, _ in LADDER] if rung == "LADDER" else [rung]
+    for number in range(seed, seed + seeds):
+        for name in names:
+            experiment = row(name, profile, number)
+            if experiment.anchors == "fitted":
+                print(f"{name}: not run: anchors cannot be fitted yet")
+                continue
+            dataset = runs.open_data(data, profile_name(profile), splits=("val", experiment.split))
+            if experiment.split not in dataset:
+                print(f"{name}: not run: no {experiment.split} in this data")
+                continue
+            run = fit(experiment, dataset)
+            found = run.metrics
+            print(f"{name}, seed {number}: mAP {_value(found['mAP'])} over {found['classes_with_objects']} of {found['classes']} classes; "
+                  f"{run.folder}")
+
+
+def cost(profile: str | None, json: bool) -> None:
+    """Count parameters and anchors."""
+    import pandas as pd
+
+    from .models.tables import costs
+
+    counted = costs(profile)
+    print(_json.dumps(counted) if json else pd.DataFrame(counted).T.to_string())
 
 
 def evaluate(run: Path, json: bool) -> None:

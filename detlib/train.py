@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from . import runs
-from .anchors import SPECS
+from .anchors import spec_of
 from .data.coco import Dataset
 from .data.loader import Cache, TrainBatches, channel_statistics
 from .evaluate.coco import evaluate
@@ -38,7 +38,7 @@ def fit(experiment: Experiment, dataset: Dataset, on_log: OnLog | None = None, p
 
     `on_log(row, run)` is called with each step's log row; `stop_after` leaves the run after so many steps, to be continued by the next call.
     """
-    train, val, spec, sizes = dataset[experiment.split], dataset["val"], SPECS[experiment.anchors], experiment.sizes
+    train, val, spec, sizes = dataset[experiment.split], dataset["val"], spec_of(experiment.anchors), experiment.sizes
     run = runs.open_run(experiment, dataset, configuration(experiment, dataset))
     if run.finished:
         return run
@@ -98,7 +98,7 @@ def fit(experiment: Experiment, dataset: Dataset, on_log: OnLog | None = None, p
 
 def configuration(experiment: Experiment, dataset: Dataset) -> dict:
     """What a run depends on beside its experiment and the versions; compared before a folder is used again."""
-    return {"profile": asdict(experiment.sizes), "optimizer": OPTIMIZERS[experiment.optimizer], "anchors": SPECS[experiment.anchors].shapes,
+    return {"profile": asdict(experiment.sizes), "optimizer": OPTIMIZERS[experiment.optimizer], "anchors": spec_of(experiment.anchors).shapes,
             "categories": dataset.categories,
             "data": {"name": dataset.name, experiment.split: dataset[experiment.split].fingerprint, "val": dataset["val"].fingerprint}}
 
@@ -144,7 +144,7 @@ def finish(run: runs.Run, model: Detector) -> None:
 def load_model(run: runs.Run, dataset: Dataset) -> Detector:
     """A finished run's trained detector, ready to predict."""
     weights = run.weights()
-    model = build(run.experiment, SPECS[run.experiment.anchors], len(dataset.categories), weights["mean"].flatten(), weights["std"].flatten())
+    model = build(run.experiment, spec_of(run.experiment.anchors), len(dataset.categories), weights["mean"].flatten(), weights["std"].flatten())
     model.load_state_dict(weights)
     return model.eval()
 

@@ -11,7 +11,8 @@ from detlib.experiments import ladder, rung
 from detlib.models.detector import Detector, build, trainable_parameters
 from detlib.models.fpn import FPN
 from detlib.models.heads import Head
-from detlib.models.losses import detection_loss, focal_loss, hard_negative_loss
+from detlib.models.losses import detection_loss, focal_loss, hard_negative_loss, hard_negatives
+from detlib.models.tables import reconciliation
 
 MEAN, STD = torch.full((3,), 100.0), torch.full((3,), 50.0)
 EXACT = {"baseline": 2_590_880, "adam": 2_590_880, "flip": 2_590_880, "resnet": 39_686_752, "fpn": 38_652_256, "focal": 38_652_256,
@@ -101,6 +102,7 @@ def test_hard_negatives_by_hand():
     classes = torch.tensor([[0, 0, 1, 0, 0, 0], [0] * 6])
     single = cross_entropy(logits[0], classes[0], reduction="none")
     torch.testing.assert_close(hard_negative_loss(logits, classes), single[[2, 3, 4, 5]].sum())
+    assert hard_negatives(logits, classes).nonzero().tolist() == [[0, 3], [0, 4], [0, 5]]
 
 
 def test_a_batch_without_objects_has_a_finite_loss_and_gradient():
@@ -132,3 +134,8 @@ def test_pieces_are_what_they_say():
     model = small("deep_heads")
     assert isinstance(model, Detector) and math.isclose(model.head.classify[0][-1].weight.std().item(), 0.01, rel_tol=0.2)
     assert not model.head.regress[3][-1].bias.any()
+
+
+def test_the_reports_parameter_table_is_reconciled_to_the_last_one():
+    table = reconciliation()
+    assert set(table["left over"]) == {"0"} and table.loc["fpn", "ResNet's fc, unused"] == "2,049,000" and len(table) == 7

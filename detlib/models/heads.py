@@ -6,9 +6,10 @@ from torch import Tensor, nn
 
 
 class Head(nn.Module):
-    """Two 3x3 convolutions a level, classes and boxes, not shared; `depth` convolutions with ReLU before each (RetinaNet, Lin et al. 2017b, sec. 4).
+    """Two 3x3 convolutions a level, classes and boxes, not shared; `depth` convolutions with ReLU before each (Lin et al. 2017b, sec. 4).
 
-    The last convolutions start from N(0, 0.01) and zero bias, those before from He et al. 2015; with `prior`, every anchor starts as foreground with that probability (`bias_prior_`).
+    The last convolutions start from N(0, 0.01) and zero bias, those before from He et al. 2015; with `prior`, every anchor starts as
+    foreground with that probability (`bias_prior_`).
     """
 
     def __init__(self, in_channels: tuple[int, ...], per_cell: tuple[int, ...], num_classes: int, depth: int, prior: float | None):

@@ -2,8 +2,11 @@
 import pandas as pd
 import torch
 from torch import nn
+from torchvision.models import resnet
 
-from .detector import Detector, trainable_parameters
+from ..anchors import BASELINE, SPECS
+from ..experiments import ladder
+from .detector import Detector, build, trainable_parameters
 
 LAYERS = (nn.Conv2d, nn.ReLU, nn.MaxPool2d)
 
@@ -42,3 +45,34 @@ def parameter_table(model: Detector, image_hw: tuple[int, int]) -> pd.DataFrame:
     trainable, anchors = sum(parts.values()), model.anchors.count(image_hw)
     rows = {**parts, "trainable": trainable, f"+ {anchors:,} anchors x 4 numbers, frozen": 4 * anchors, "with them": trainable + 4 * anchors}
     return pd.DataFrame({"parameters": [f"{n:,}" for n in rows.values()]}, index=list(rows))
+
+
+# What the report prints as "Number of parameters", by our names of its models
+REPORTED = {"baseline": 2_852_640, "flip": 2_852_640, "fpn": 40_963_016, "focal": 40_963_016, "deep_heads": 48_047_048, "bias_init": 48_047_048,
+            "report_anchors": 48_198_602}
+
+
+def costs(profile: str | None = None, num_classes: int = 8, image_hw: tuple[int, int] = (128, 1024)) -> dict[str, dict[str, int]]:
+    """For every rung: trainable parameters, anchors, their frozen numbers (4 each), and what ResNet's unused classifier would add.
+
+    Counted on models without storage, so that it takes no memory. Fitted anchors have the baseline's number of shapes.
+    """
+    rows = {}
+    for name, experiment in ladder(profile).items():
+        spec = SPECS.get(experiment.anchors, BASELINE)
+        with torch.device("meta"):
+            trainable = trainable_parameters(build(experiment, spec, num_classes, torch.zeros(3), torch.ones(3)))
+            unused = getattr(resnet, experiment.sizes.resnet)().fc if experiment.backbone == "resnet" else nn.Identity()
+        anchors = spec.count(spec.padded(image_hw))
+        rows[name] = {"trainable": trainable, "anchors": anchors, "anchor_numbers": 4 * anchors, "unused_fc": trainable_parameters(unused)}
+    return rows
+
+
+def reconciliation() -> pd.DataFrame:
+    """The report's parameter table taken apart: what is trained, what is frozen, what is never used; the last column must be zero."""
+    rows = {name: row for name, row in costs("report").items() if name in REPORTED}
+    table = pd.DataFrame(rows).T.rename(columns={"anchor_numbers": "anchors x 4, frozen", "unused_fc": "ResNet's fc, unused"}).drop(columns="anchors")
+    table["sum"] = table.sum(axis=1)
+    table["the report's table"] = pd.Series(REPORTED)
+    table["left over"] = table["the report's table"] - table["sum"]
+    return table.map("{:,}".format)
