@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from . import machine, runs
-from .anchors import SPECS
+from .anchors import spec_of
 from .data.augment import augmentations
 from .data.coco import Dataset
 from .data.loader import Cache, TrainBatches, channel_statistics, pad
@@ -36,7 +36,7 @@ def this_machine() -> pd.DataFrame:
 
 def step_seconds(experiment: Experiment, dataset: Dataset, repeats: int = 2) -> tuple[float, float]:
     """Seconds of one training step (the least of `repeats`, after one to warm up) and of one validation frame, measured with a fresh model."""
-    split, spec = dataset[experiment.split], SPECS[experiment.anchors]
+    split, spec = dataset[experiment.split], spec_of(experiment.anchors)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = machine.precision_here(device)
     model = build(experiment, spec, len(dataset.categories), *channel_statistics(split, most=8)).to(device).train()
@@ -76,7 +76,7 @@ def forecast(dataset: Dataset, profile: str | None = None) -> pd.DataFrame:
             minutes += (experiment.sizes.steps * step + experiment.sizes.validations * len(dataset["val"]) * frame) / 60
         rows.append({"notebook": path.stem, "trains": ", ".join(names) or "nothing", "trained already": f"{len(names) - len(todo)} of {len(names)}",
                      "minutes of training here": f"{minutes:.1f}"})
-    return pd.DataFrame(rows).set_index("notebook") if rows else pd.DataFrame()
+    return pd.DataFrame(rows).set_index("notebook").rename_axis(None) if rows else pd.DataFrame()
 
 
 def notebooks() -> list[Path]:
@@ -93,7 +93,7 @@ def loader_costs(dataset: Dataset, images: int = 8, rounds: int = 7) -> pd.DataF
 
     One thread, as a loader's worker has. Augmentations apply always, to whole frames; files are in the system's memory after a round to warm up.
     """
-    split, spec = dataset["train"], SPECS["baseline"]
+    split, spec = dataset["train"], spec_of("baseline")
     indices = sorted({round(k) for k in np.linspace(0, len(split) - 1, min(images, len(split)))})
     cache, rng, grid = Cache(split), np.random.default_rng(0), spec.grid(spec.padded(split.image_hw))
     samples = [(cache[i], *split.targets(i)) for i in indices]
@@ -126,9 +126,8 @@ def loader_speed(costs: pd.DataFrame) -> pd.DataFrame:
     """
     ms = costs["ms"]
     added = {"none": 0.0, **ms[costs["group"] == "augmentation"]}
-    loaders = {"from the cache": ms[CACHED], "from the cache, matching": ms[CACHED] + ms[MATCH], "reading": ms[READ],
-               "reading, matching": ms[READ] + ms[MATCH]}
+    loaders = {"cache": ms[CACHED], "cache + matching": ms[CACHED] + ms[MATCH], "file": ms[READ], "file + matching": ms[READ] + ms[MATCH]}
     table = pd.DataFrame({loader: {name: 1000 / (base + ms["stack"] + extra) for name, extra in added.items()} for loader, base in loaders.items()})
     shown = table.map(lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.1f}")
-    shown["the report's (reading, matching)"] = [f"{REPORT_LOADER[name]:.2f}" if name in REPORT_LOADER else "-" for name in shown.index]
-    return shown.rename_axis("images/s")
+    shown["the report's file + matching"] = [f"{REPORT_LOADER[name]:.2f}" if name in REPORT_LOADER else "-" for name in shown.index]
+    return shown.rename_axis("images/s", axis=1)

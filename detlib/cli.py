@@ -18,6 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     def data_and_profile(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--data", help="'simulated' or a data set's folder (default: DETLIB_DATA, else simulated)")
         sub.add_argument("--profile", help="smoke, laptop or report (default: DETLIB_PROFILE, else laptop)")
+        sub.add_argument("--invalid", choices=("raise", "drop", "clip"), help="what to do with boxes that cannot be used (default: raise)")
 
     sub = verb("simulate", simulate, "make a simulated data set")
     sub.add_argument("--profile", help="whose sizes to take (default: DETLIB_PROFILE, else laptop)")
@@ -47,13 +48,13 @@ def main(arguments: list[str] | None = None) -> int:
 
     sub = verb("report", report, "export a notebook as it stands, with its outputs and widgets, to one HTML file that needs no network")
     sub.add_argument("notebook", type=Path)
-    sub.add_argument("--out", type=Path, help="default: outputs/reports/NAME.html")
+    sub.add_argument("--out", type=Path, help="default: outputs/exports/NAME.html; outputs/reports belongs to the workbook")
 
     options = vars(parser.parse_args(arguments))
     options.pop("verb")
     try:
         return options.pop("function")(**options) or 0
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         print(f"detlib: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -73,7 +74,7 @@ def simulate(profile: str | None, out: Path | None, splits: list[str], seed: int
     print(folder)
 
 
-def train(rung: str, data: str | None, profile: str | None, seed: int, seeds: int) -> None:
+def train(rung: str, data: str | None, profile: str | None, invalid: str | None, seed: int, seeds: int) -> None:
     """Train one rung or the ladder, for one or several seeds."""
     from . import runs
     from .experiments import LADDER, profile_name
@@ -87,7 +88,7 @@ def train(rung: str, data: str | None, profile: str | None, seed: int, seeds: in
             if experiment.anchors == "fitted":
                 print(f"{name}: not run: anchors cannot be fitted yet")
                 continue
-            dataset = runs.open_data(data, profile_name(profile), splits=("val", experiment.split))
+            dataset = runs.open_data(data, profile_name(profile), splits=("val", experiment.split), invalid=invalid)
             if experiment.split not in dataset:
                 print(f"{name}: not run: no {experiment.split} in this data")
                 continue
@@ -118,7 +119,7 @@ def evaluate(run: Path, json: bool) -> None:
     print(_json.dumps(metrics) if json else table(metrics).to_string())
 
 
-def workbook(data: str | None, profile: str | None, notebooks: list[Path]) -> int:
+def workbook(data: str | None, profile: str | None, invalid: str | None, notebooks: list[Path]) -> int:
     """Run the notebooks and write the reports."""
     import os
 
@@ -127,9 +128,16 @@ def workbook(data: str | None, profile: str | None, notebooks: list[Path]) -> in
     from .report import workbook as make
 
     data = data or os.environ.get("DETLIB_DATA") or "simulated"
-    if data != "simulated" and not Path(data).expanduser().is_dir():
+    if data != "simulated":
+        data = str(Path(data).expanduser().resolve())
+    if data != "simulated" and not Path(data).is_dir():
         raise FileNotFoundError(f"--data {data}: no such folder; name a data set's folder, or 'simulated'")
-    return make(notebooks or benchmark.notebooks(), runs.outputs() / "reports", data=data, profile=profile_name(profile))
+    if missing := [str(n) for n in notebooks if not n.is_file()]:
+        raise FileNotFoundError(f"no such notebook: {', '.join(missing)}")
+    given = {name: os.environ[name] for name in ("DETLIB_PRECISION", "DETLIB_INVALID") if name in os.environ}  # what a report depends on
+    if invalid:
+        given["DETLIB_INVALID"] = invalid
+    return make(notebooks or benchmark.notebooks(), runs.outputs() / "reports", data=data, profile=profile_name(profile), environment=given)
 
 
 def report(notebook: Path, out: Path | None) -> None:
@@ -137,7 +145,7 @@ def report(notebook: Path, out: Path | None) -> None:
     from . import runs
     from .offline import export
 
-    print(export(notebook, out or runs.outputs() / "reports" / f"{notebook.stem}.html"))
+    print(export(notebook, out or runs.outputs() / "exports" / f"{notebook.stem}.html"))
 
 
 def _value(value: float | None) -> str:

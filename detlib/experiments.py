@@ -41,7 +41,7 @@ PROFILES = {p.name: p for p in (
 # name -> class and arguments; the rates are the report's. SGD: its first model; AdamW: what it changed to, unsaid, in its anchor rung
 OPTIMIZERS = {"sgd": {"lr": 5e-3, "momentum": 0.9, "weight_decay": 5e-4}, "adamw": {"lr": 5e-4, "weight_decay": 5e-4}}
 KNOWN = {
-    "profile": tuple(PROFILES), "optimizer": tuple(OPTIMIZERS), "augment": ("none", "flip"), "backbone": ("small", "resnet"),
+    "profile": tuple(PROFILES), "optimizer": tuple(OPTIMIZERS), "augment": ("none", "flip"), "backbone": ("small", "resnet", "mobilenet"),
     "neck": ("none", "fpn"), "loss": ("hard_negatives", "focal"), "anchors": ("baseline", "report", "fitted"),
     "split": ("train", "train_extended"), "weights": ("none", "imagenet"),
 }

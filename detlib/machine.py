@@ -11,7 +11,7 @@ from . import runs
 from .files import write_json
 from .models.backbones import SmallCNN
 
-PRECISIONS = ("float32", "bfloat16", "float16")
+PRECISIONS = ("float32", "bfloat16")
 WORTH = 1.1  # a lower precision is chosen when it is faster by more than this
 
 

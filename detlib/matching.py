@@ -1,16 +1,8 @@
 """Matching anchors to objects, and the encoding of a box relative to its anchor."""
-from typing import TYPE_CHECKING
-
-import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
-from .anchors import AnchorSpec
 from .boxes import cxcywh_to_xyxy, iou, xyxy_to_cxcywh
-
-if TYPE_CHECKING:
-    from .data.coco import Split
 
 VARIANCES = (0.1, 0.2)  # centre, size: SSD's reference code (weiliu89/caffe)
 THRESHOLD = 0.5  # Liu et al. 2016, sec. 2.2, "Matching strategy"
@@ -20,7 +12,8 @@ def match(anchors: Tensor, boxes: Tensor, threshold: float = THRESHOLD) -> Tenso
     """Which object each anchor stands for: (R,) index into the M objects, or -1 for background.
 
     An anchor takes the object of its highest IoU when that is above `threshold`; then every object claims its best anchor, whatever the IoU.
-    Where two objects claim one anchor the later one has it, so that an object can be left with none (SSD's reference code does the same).
+    Where two objects claim one anchor the later one has it, so that an object can be left with none: so do the PyTorch ports that the report
+    used; SSD's own code (weiliu89/caffe) gives each object an anchor of its own.
     `anchors` (R, 4) and `boxes` (M, 4) are xyxy px.
     """
     if not len(boxes):
@@ -56,19 +49,6 @@ def objects_by_match(anchors: Tensor, boxes: Tensor, threshold: float = THRESHOL
     matched, overlap = match(anchors, boxes, threshold), iou(anchors, boxes)
     mine = matched[:, None] == torch.arange(len(boxes), device=boxes.device)  # (R, M)
     return torch.stack([(mine & (overlap > threshold)).sum(0), mine.sum(0)], -1)
-
-
-def matching_summary(spec: AnchorSpec, split: "Split", most: int = 60) -> pd.DataFrame:
-    """How the objects of a split are matched, over at most `most` frames spread evenly over it."""
-    indices = sorted({round(k) for k in np.linspace(0, len(split) - 1, min(most, len(split)))})
-    grid = spec.grid_xyxy(spec.padded(split.image_hw))
-    counts = torch.cat([objects_by_match(grid, split.targets(i)[0]) for i in indices])
-    above, every = counts.unbind(-1)
-    rows = {f"above IoU {THRESHOLD:g}": above > 0, "only by force": (above == 0) & (every > 0), "no anchor left": every == 0}
-    table = pd.DataFrame({"objects": {name: int(hit.sum()) for name, hit in rows.items()}})
-    table["share"] = [f"{n / max(len(counts), 1):.1%}" for n in table["objects"]]
-    table["anchors an object (median)"] = [f"{every[hit].median():g}" if hit.any() else "-" for hit in rows.values()]
-    return table.rename_axis(f"{spec.name} anchors, {len(counts):,} objects of {len(indices)} {split.name} frames")
 
 
 def encode(boxes: Tensor, anchors: Tensor) -> Tensor:

@@ -106,7 +106,8 @@ def export(notebook: Path, html: Path) -> Path:
     when = f"{datetime.fromisoformat(when):%d %b %Y, %H:%M}"
     ran = f"ran in {duration(made['seconds'])}" if "seconds" in made else ""
     facts = filter(None, [made.get("data"), made.get("profile"), when, ran, f"detlib {made.get('version', __version__)}"])
-    meta = '<a href="index.html">← All notebooks</a>' + "".join(f"<span>{htmllib.escape(fact)}</span>" for fact in facts)
+    back = '<a href="index.html">← All notebooks</a>' if (html.parent / "index.html").exists() else ""
+    meta = back + "".join(f"<span>{htmllib.escape(fact)}</span>" for fact in facts)
     links = [(level, htmllib.escape(anchor), text) for level, anchor, text in body.headings if level in (2, 3)]
     toc = "".join(f'<a class="l{level}" href="#{anchor}">{text}</a>' for level, anchor, text in links)
     nav = f'<nav class="toc" aria-label="Contents">{toc}</nav>' if toc else ""

@@ -2,6 +2,7 @@
 import torch
 from torch import Tensor
 
+from .boxes import clip
 from .data.coco import Split
 from .data.loader import Cache, in_order
 from .evaluate.coco import Detections
@@ -26,12 +27,13 @@ def predict(model: Detector, split: Split, precision: str, loss: str | None = No
             parts = model.loss(logits, deltas, [b.to(device) for b in boxes], [l.to(device) for l in labels], image_hw, loss)
             for name, value in parts.items():
                 sums[name] = sums.get(name, 0.0) + value.item() * len(indices)
-        found += model.detect(logits, deltas, image_hw, score_min)
+        for index, (boxes_found, *rest) in zip(indices, model.detect(logits, deltas, image_hw, score_min), strict=True):
+            found.append((clip(boxes_found, split.frames[index].image_hw), *rest))  # not into the padding
         frames += len(indices)
     model.train(was_training)
     return Detections.collect(found), {name: value / max(frames, 1) for name, value in sums.items()} if loss else None
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Mixed precision as named: 'float32', 'bfloat16' or 'float16'."""
+    """Mixed precision as named: 'float32' or 'bfloat16'."""
     return torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")

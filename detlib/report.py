@@ -123,6 +123,10 @@ async def _cell(client: NotebookClient, cell: nbformat.NotebookNode, i: int, on_
     except asyncio.CancelledError:  # Ctrl-C: the kernel is told, and its traceback belongs into the report
         await client.km.interrupt_kernel()
         await asyncio.wait({task}, timeout=PATIENCE)
+        if not task.done():
+            task.cancel()
+        elif not task.cancelled():
+            task.exception()  # looked at, so that asyncio does not print it
         if not task.done() or not any(output.output_type == "error" for output in cell.outputs):
             _note(cell, "KeyboardInterrupt", "the run was interrupted here")
         raise
@@ -196,7 +200,8 @@ def workbook(notebooks: list[Path], out: Path, data: str = DEFAULTS[0], profile:
             entries[notebook] = replace(entries[notebook], status="failed", key="", error=_line(f"{type(failure).__name__}: {failure}"))
         entry = _keep(out, entries[notebook])
         index(out)
-        progress.last(f"{entry.status}{', unchanged' if entry.kept else ''}  {duration(entry.seconds)}  {entry.error}".rstrip())
+        took = "" if entry.status == "interrupted" else duration(entry.seconds)
+        progress.last(f"{entry.status}{', unchanged' if entry.kept else ''}  {took}  {entry.error}".rstrip())
         if entry.status == "interrupted":
             done = [n.stem for n in notebooks if entries[n].status == "done"]
             echo(f"Interrupted. Finished: {', '.join(done) or 'none'} ({len(done)} of {len(notebooks)}). Calling again goes on from there.")

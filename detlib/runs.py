@@ -30,10 +30,12 @@ def outputs() -> Path:
     return home() / "outputs"
 
 
-def open_data(data: str | Path | None = None, profile: str | None = None, splits: Sequence[str] = ("train", "val"), images: bool = True) -> Dataset:
+def open_data(data: str | Path | None = None, profile: str | None = None, splits: Sequence[str] = ("train", "val"), images: bool = True,
+              invalid: str | None = None) -> Dataset:
     """A data set by name or folder; None is DETLIB_DATA, else `simulated`, which is made when it is not there yet.
 
-    `splits` are those that simulated data must have; `images=False` makes their annotations only. A folder is read as it is.
+    `splits` are those that simulated data must have; `images=False` makes their annotations only. A folder is read as it is; `invalid`
+    ('raise', 'drop' or 'clip'; None is DETLIB_INVALID, else 'raise') is what happens to boxes that cannot be used.
     """
     data, profile = str(data or os.environ.get("DETLIB_DATA") or "simulated"), profile_name(profile)
     if data == "simulated":
@@ -41,7 +43,8 @@ def open_data(data: str | Path | None = None, profile: str | None = None, splits
         simulate(folder, splits=tuple(splits), sensor=Sensor(**sizes.sensor), clips=sizes.clips, images=images, progress=ProgressBar())
         return open_dataset(folder)
     folder = Path(data).expanduser()
-    return open_dataset(folder if folder.is_absolute() or folder.is_dir() else home() / folder)
+    return open_dataset(folder if folder.is_absolute() or folder.is_dir() else home() / folder,
+                        invalid or os.environ.get("DETLIB_INVALID") or "raise")
 
 
 class ProgressBar:
@@ -86,7 +89,7 @@ class Run:
         return json.loads((self.folder / "metrics.json").read_text())
 
     def log(self) -> pd.DataFrame:
-        """The training log, one row a step: step, lr, classes, boxes, loss, gradient, seconds; and val_... where it was validated."""
+        """The training log: a row a step (step, lr, loss, classes, boxes, gradient, seconds), and a row a validation (step, val, val_...)."""
         return pd.DataFrame(self.log_rows())
 
     def log_rows(self) -> list[dict]:
@@ -114,8 +117,11 @@ class Run:
     def save_checkpoint(self, content: dict) -> None:
         """Keep what training needs to go on; the one before is replaced when the new one is whole."""
         part = self.folder / f".checkpoint.{os.getpid()}.part"
-        torch.save(content, part)
-        os.replace(part, self.folder / "checkpoint.pt")
+        try:
+            torch.save(content, part)
+            os.replace(part, self.folder / "checkpoint.pt")
+        finally:
+            part.unlink(missing_ok=True)
 
     def load_checkpoint(self) -> dict | None:
         """The last checkpoint, tensors and plain values only; None if there is none."""
@@ -134,10 +140,11 @@ def find_run(experiment: Experiment, dataset: Dataset) -> Run | None:
     return run if run.finished else None
 
 
-def open_run(experiment: Experiment, dataset: Dataset, config: dict, echo: Callable[[str], None] = print) -> Run:
+def open_run(experiment: Experiment, dataset: Dataset, config: dict, precision: str, echo: Callable[[str], None] = print) -> Run:
     """The folder of an experiment on a data set, with its configuration in it.
 
-    A folder with another configuration is never re-used: it is set aside under a new name, and a sentence says what differs.
+    A folder with another configuration is never re-used: it is set aside under a new name, and a sentence says what differs. Versions and
+    `precision`, the number format, are noted when a run is begun, and it goes on with them.
     """
     folder = run_folder(experiment, dataset)
     run = Run(folder, experiment)
@@ -152,7 +159,7 @@ def open_run(experiment: Experiment, dataset: Dataset, config: dict, echo: Calla
         echo(f"{folder.relative_to(home())} holds another configuration ({'; '.join(different)}); "
              f"it is kept as {aside.name} and training starts anew.")
     versions = {name: version(name) for name in ("torch", "torchvision", "numpy")}
-    write_json(path, {**config, "versions": versions})
+    write_json(path, {**config, "versions": versions, "precision": precision})
     return run
 
 

@@ -4,7 +4,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from types import TracebackType
 
@@ -22,6 +23,7 @@ from .experiments import OPTIMIZERS, Experiment, Profile
 from .files import write_atomic, write_json
 from .machine import precision_here
 from .models.detector import Detector, build
+from .models.pretrained import start_from_imagenet_
 from .predict import autocast, predict
 
 CLIP_GRADIENT = 10.0  # norm
@@ -38,30 +40,46 @@ def fit(experiment: Experiment, dataset: Dataset, on_log: OnLog | None = None, p
 
     `on_log(row, run)` is called with each step's log row; `stop_after` leaves the run after so many steps, to be continued by the next call.
     """
-    train, val, spec, sizes = dataset[experiment.split], dataset["val"], spec_of(experiment.anchors), experiment.sizes
-    run = runs.open_run(experiment, dataset, configuration(experiment, dataset))
+    train, spec, sizes = dataset[experiment.split], spec_of(experiment.anchors), experiment.sizes
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    run = runs.open_run(experiment, dataset, configuration(experiment, dataset), precision_here(device))
     if run.finished:
         return run
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(experiment.seed)
     model = build(experiment, spec, len(dataset.categories), *channel_statistics(train)).to(device).train()
-    optimizer = make_optimizer(model, experiment)
-    state = run.load_checkpoint() or {"step": 0, "precision": precision_here(device)}
-    if "model" in state:
+    optimizer, precision = make_optimizer(model, experiment), run.config["precision"]
+    first = 0
+    if state := run.load_checkpoint():
+        first = state["step"]
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-    first, precision = state["step"], state["precision"]
-    batches, val_images = TrainBatches(train, experiment, spec.strides[-1]), Cache(val)
+    elif experiment.weights == "imagenet":
+        print(start_from_imagenet_(model))
+    batches, val_images = TrainBatches(train, experiment, spec.strides[-1]), Cache(dataset["val"])
     last = min(sizes.steps, stop_after or sizes.steps)
 
     def save(done: int) -> None:
-        run.save_checkpoint({"step": done, "precision": precision, "model": model.state_dict(), "optimizer": optimizer.state_dict()})
+        run.save_checkpoint({"step": done, "model": model.state_dict(), "optimizer": optimizer.state_dict()})
 
     bar = tqdm(total=sizes.steps, initial=first, desc=f"{experiment.rung}, seed {experiment.seed}", unit="step", disable=None if progress else True)
     with bar, Log(run, first) as log, StopBetweenSteps() as stop:
         saved = time.monotonic()
-        for step in range(first, last):
+        for step in range(first, last + 1):  # `step` steps are done
+            due = step in validation_steps(sizes) and step not in log.validated
+            if step > first and (due or stop.asked or step == last or time.monotonic() - saved > CHECKPOINT_SECONDS):
+                save(step)
+                saved = time.monotonic()
+            if due and not stop.asked:
+                with stop.at_once():  # nothing is lost: the step is saved, and validation starts anew
+                    log.write(row := validate(step, model, run, dataset, val_images, precision))
+                if on_log:
+                    on_log(row, run)
+            if stop.asked:
+                print(f"Stopped after step {step} of {sizes.steps}, which is kept; call it again to go on from there.")
+                raise KeyboardInterrupt
+            if step == last:
+                break
             started = time.perf_counter()
             for group in optimizer.param_groups:
                 group["lr"] = OPTIMIZERS[experiment.optimizer]["lr"] * rate(step, sizes)
@@ -79,18 +97,10 @@ def fit(experiment: Experiment, dataset: Dataset, on_log: OnLog | None = None, p
 
             row = {"step": step + 1, "lr": optimizer.param_groups[0]["lr"], "loss": loss.item(), **{k: v.item() for k, v in losses.items()},
                    "gradient": gradient.item(), "seconds": time.perf_counter() - started}
-            if step + 1 in validation_steps(sizes):
-                row |= validate(model, run, dataset, val_images, precision)
             log.write(row)
             bar.update()
             if on_log:
                 on_log(row, run)
-            if stop.asked or step + 1 == last or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                save(step + 1)
-                saved = time.monotonic()
-            if stop.asked:
-                print(f"Stopped after step {step + 1} of {sizes.steps}, which is kept; call it again to go on from there.")
-                raise KeyboardInterrupt
     if last == sizes.steps:
         finish(run, model)
     return run
@@ -100,7 +110,8 @@ def configuration(experiment: Experiment, dataset: Dataset) -> dict:
     """What a run depends on beside its experiment and the versions; compared before a folder is used again."""
     return {"profile": asdict(experiment.sizes), "optimizer": OPTIMIZERS[experiment.optimizer], "anchors": spec_of(experiment.anchors).shapes,
             "categories": dataset.categories,
-            "data": {"name": dataset.name, experiment.split: dataset[experiment.split].fingerprint, "val": dataset["val"].fingerprint}}
+            "data": {"name": dataset.name, "size_limits": dataset.size_limits,
+                     experiment.split: dataset[experiment.split].fingerprint, "val": dataset["val"].fingerprint}}
 
 
 def make_optimizer(model: nn.Module, experiment: Experiment) -> torch.optim.Optimizer:
@@ -123,20 +134,20 @@ def validation_steps(sizes: Profile) -> set[int]:
     return {round(sizes.steps * k / sizes.validations) for k in range(1, sizes.validations + 1)}
 
 
-def validate(model: Detector, run: runs.Run, dataset: Dataset, images: Cache, precision: str) -> dict:
-    """Metrics and losses on the validation split as entries of a log row; the detections are kept beside the log."""
+def validate(step: int, model: Detector, run: runs.Run, dataset: Dataset, images: Cache, precision: str) -> dict:
+    """Metrics and losses on the validation split after `step` steps, as a log row; the detections are kept beside the log."""
     started = time.perf_counter()
     detections, losses = predict(model, dataset["val"], precision, run.experiment.loss, images=images)
     results = evaluate(detections, dataset["val"], dataset)
     write_atomic(run.folder / "detections.json", json.dumps(detections.to_coco(dataset["val"])))
-    return {"val": results, "val_loss": losses["classes"] + losses["boxes"], **{f"val_{k}": v for k, v in losses.items()},
+    return {"step": step, "val": results, "val_loss": losses["classes"] + losses["boxes"], **{f"val_{k}": v for k, v in losses.items()},
             "val_seconds": time.perf_counter() - started}
 
 
 def finish(run: runs.Run, model: Detector) -> None:
     """Keep the weights and the last validation's metrics; `metrics.json` is written last and makes the run finished."""
     run.save_weights(model.state_dict())
-    row = run.log_rows()[-1]
+    row = next(row for row in reversed(run.log_rows()) if "val" in row)
     write_json(run.folder / "metrics.json", {**row["val"], "val_loss": row["val_loss"], "steps": row["step"]})
     (run.folder / "checkpoint.pt").unlink(missing_ok=True)
 
@@ -165,8 +176,10 @@ class Log:
 
     def __init__(self, run: runs.Run, steps: int):
         rows = [row for row in run.log_rows() if row["step"] <= steps]
-        if len(rows) < steps:
-            raise RuntimeError(f"{run.folder}: the log ends at step {len(rows)}, the checkpoint stands at {steps}; delete the folder to train anew")
+        trained = [row["step"] for row in rows if "loss" in row]
+        self.validated = {row["step"] for row in rows if "val" in row}
+        if len(trained) < steps:
+            raise ValueError(f"{run.folder}: the log ends at step {len(trained)}, the checkpoint stands at {steps}; delete the folder to train anew")
         write_atomic(run.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         self.file = open(run.folder / "log.jsonl", "a")
         self.board = SummaryWriter(str(run.folder / "tensorboard"), purge_step=steps + 1)
@@ -179,7 +192,7 @@ class Log:
         self.board.close()
 
     def write(self, row: dict) -> None:
-        """Add one step."""
+        """Add one line: a step, or a validation."""
         self.file.write(json.dumps(row) + "\n")
         self.file.flush()
         for name in ("lr", "loss", "classes", "boxes", "gradient", "val_loss", "val_classes", "val_boxes"):
@@ -191,10 +204,10 @@ class Log:
 
 
 class StopBetweenSteps:
-    """Ctrl-C, or a notebook's stop button, ends training after the step under way; a second one ends it at once."""
+    """Ctrl-C, or a notebook's stop button, ends training after the step under way; a second one, or one in `at_once`, ends it immediately."""
 
     def __init__(self):
-        self.asked = False
+        self.asked = self.now = False
 
     def __enter__(self) -> "StopBetweenSteps":
         self.main = threading.current_thread() is threading.main_thread()
@@ -206,7 +219,19 @@ class StopBetweenSteps:
         if self.main:
             signal.signal(signal.SIGINT, self.before)
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """While this is entered, a stop does not wait."""
+        self.now = True
+        try:
+            yield
+        except KeyboardInterrupt:
+            print("Stopped while validating; all steps are kept. Call it again to go on from there.")
+            raise
+        finally:
+            self.now = False
+
     def _ask(self, number: int, frame: object) -> None:
-        if self.asked:
+        if self.asked or self.now:
             raise KeyboardInterrupt
         self.asked = True

@@ -59,6 +59,7 @@ def test_fingerprint_changes_with_an_annotation_and_not_with_another_split(tmp_p
 
 @pytest.mark.parametrize(("box", "says"), [
     ([1, 2, -3, 4], "box width is -3"), ([1, 2, 3, 0], "box height is 0"), ([60, 2, 9, 4], "5.0 px outside the image of 64 x 32"),
+    ([64, 2, 0.5, 4], "outside the image"), ([64.3, 2, 5, 4], "outside the image"),
     ([math.nan, 2, 3, 4], "not finite"), ([1, 2, 3], "not four numbers"), (None, "not four numbers"), ([1, "x", 2, 3], "not four numbers"),
 ])
 def test_a_bad_box_is_named_with_the_way_out(tmp_path, box, says):
@@ -140,3 +141,16 @@ def test_the_real_annotations(real):
     assert boxes["width"].median() == pytest.approx(12.71) and boxes["height"].median() == pytest.approx(22.31)
     assert data["train"].has_images() and data["train"].image(0).shape == (3, 128, 1024)
     assert json.dumps(data.categories) == '["car", "truck", "bus", "motorcycle", "bicycle", "scooter", "person", "rider"]'
+
+
+def test_area_and_crowd_may_be_missing_and_names_are_safe(tmp_path):
+    content = coco([("a.png", 64, 32)], [(0, 1, [1, 2, 3, 4]), (0, 1, [9, 2, 3, 4])])
+    content["annotations"][0].pop("iscrowd")
+    content["annotations"][0].pop("area")
+    content["annotations"][1]["area"] = None
+    data = open_dataset(write_dataset(tmp_path, {"train": content}, pictures=False, name="../../evil/x"))
+    assert data["train"].boxes["area"].tolist() == [12, 12] and not data["train"].boxes["crowd"].any()
+    assert "/" not in data.key and ".." not in data.key
+    (tmp_path / "dataset.json").write_text("{")
+    with pytest.raises(DataError, match=r"dataset\.json: not readable"):
+        open_dataset(tmp_path)

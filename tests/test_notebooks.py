@@ -90,3 +90,20 @@ def test_on_other_data(executed, real, tmp_path):
     assert code == 0, "\n".join(said)
     explored = (tmp_path / "reports" / "01_explore+tdt4265_2022+smoke.html").read_text()
     assert "18,287" in explored and "full_train" in explored
+
+
+def test_on_pictures_of_another_size_without_area_and_crowd(tmp_path):
+    """Sides that no stride divides, other classes, a COCO file with the least that it needs."""
+    from conftest import coco, write_dataset
+
+    def split(name):
+        content = coco([(f"images/{name}/walk_{i}.png", 200, 150) for i in range(4)], [(i, 1, [20.0 + 9 * i, 40, 40, 30]) for i in range(4)], ["sheep"])
+        for entry in content["annotations"]:
+            entry.pop("area")
+            entry.pop("iscrowd")
+        return content
+    data = write_dataset(tmp_path / "my sheep Ä", {name: split(name) for name in ("train", "val")})
+    said = []
+    environment = {"DETLIB_HOME": str(tmp_path), "DETLIB_PRECISION": "float32", "PYTHONPATH": str(HERE)}
+    code = report.workbook(NOTEBOOKS, tmp_path / "reports", data=str(data), profile="smoke", environment=environment, echo=said.append)
+    assert code == 0, "\n".join(said)

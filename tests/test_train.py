@@ -27,13 +27,14 @@ def comparable(rows):
 
 def test_a_run_leaves_what_it_promises(small, home):
     data, rows = open_dataset(small), []
-    run = fit(rung("adam", "smoke"), data, on_log=lambda row, _: rows.append(row["step"]), progress=False)
+    run = fit(rung("adam", "smoke"), data, on_log=lambda row, _: "loss" in row and rows.append(row["step"]), progress=False)
     assert run.folder == home / "outputs" / "runs" / data.key / "smoke" / "adam" / "seed0"
     assert rows == list(range(1, 13)) and run.finished
     kept = {"config.json", "log.jsonl", "model.safetensors", "metrics.json", "detections.json", "tensorboard"}
     assert kept == {p.name for p in run.folder.iterdir()}
     log = run.log()
-    assert log["loss"].iloc[-1] < log["loss"].iloc[0]
+    losses = log["loss"].dropna()
+    assert len(losses) == 12 and losses.iloc[-1] < losses.iloc[0]
     assert log["val"].notna().sum() == 2 and log["val_loss"].notna().sum() == 2
     assert run.metrics["classes_with_objects"] == 2 and run.config["versions"]["torch"]
     again = []
@@ -130,7 +131,7 @@ def test_frames_without_objects_train(tmp_path):
     empty = coco([(f"images/train/a_{i}.png", 256, 128) for i in range(4)], [])
     data = open_dataset(write_dataset(tmp_path, {"train": empty, "val": empty}))
     run = fit(rung("adam", "smoke"), data, progress=False)
-    assert run.metrics["mAP"] is None and all(row["boxes"] == 0 for row in run.log_rows())
+    assert run.metrics["mAP"] is None and all(row["boxes"] == 0 for row in run.log_rows() if "loss" in row)
 
 
 def test_log_and_checkpoint_survive_a_line_that_was_cut(small):
@@ -139,5 +140,31 @@ def test_log_and_checkpoint_survive_a_line_that_was_cut(small):
     with open(run.folder / "log.jsonl", "a") as file:
         file.write('{"step": 5, "lo')
     run = fit(experiment, data, progress=False)
-    assert [row["step"] for row in run.log_rows()] == list(range(1, 13))
+    assert [row["step"] for row in run.log_rows() if "loss" in row] == list(range(1, 13))
     assert json.loads((run.folder / "metrics.json").read_text())["steps"] == 12
+
+
+def test_a_stop_during_validation_loses_no_step(small, home, monkeypatch):
+    data, experiment = open_dataset(small), rung("adam", "smoke")
+    whole = fit(experiment, data, progress=False)
+    monkeypatch.setenv("DETLIB_HOME", str(home.parent / "second"))
+    real = train.validate
+
+    def interrupted(step, *rest):
+        os.kill(os.getpid(), signal.SIGINT)
+        return real(step, *rest)
+    monkeypatch.setattr(train, "validate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(experiment, data, progress=False)
+    monkeypatch.setattr(train, "validate", real)
+    rows = []
+    run = fit(experiment, data, on_log=lambda row, _: rows.append((row["step"], "val" in row)), progress=False)
+    assert rows[:2] == [(6, True), (7, False)], "validation anew, then the next step"
+    assert same(run.weights(), whole.weights()) and comparable(run.log_rows()) == comparable(whole.log_rows())
+
+
+def test_precision_is_noted_and_kept(small, monkeypatch):
+    data, experiment = open_dataset(small), rung("adam", "smoke")
+    assert fit(experiment, data, progress=False, stop_after=2).config["precision"] == "float32"
+    monkeypatch.setenv("DETLIB_PRECISION", "bfloat16")
+    assert fit(experiment, data, progress=False).config["precision"] == "float32"

@@ -141,22 +141,30 @@ def augment(sample: Sample, kind: str, rng: np.random.Generator) -> Sample:
 
 def augmentations(dataset: Dataset) -> dict[str, Augmentation]:
     """Every augmentation that is right for a data set, by name, applied always; the crop takes half of the width, the roll is for panoramas only."""
-    half = max(1, dataset["train"].image_hw[1] // 2)
     known: dict[str, Augmentation] = {
-        "crop": lambda sample, rng: random_crop(sample, half, rng), "flip": lambda sample, rng: flip(sample), "roll": random_roll,
-        "jitter": lambda sample, rng: jitter(sample, rng, dataset.channels), "crop_min_overlap": crop_min_overlap}
+        "crop": lambda sample, rng: random_crop(sample, max(1, sample[0].shape[-1] // 2), rng), "flip": lambda sample, rng: flip(sample),
+        "roll": random_roll, "jitter": lambda sample, rng: jitter(sample, rng, dataset.channels), "crop_min_overlap": crop_min_overlap}
     return {name: apply for name, apply in known.items() if dataset.panorama or name != "roll"}
+
+
+def roll_sentence(dataset: Dataset) -> str:
+    """Whether a roll is right for a data set, and what follows from it."""
+    if dataset.panorama:
+        return "These pictures are panoramas: a roll shows a street that the same sensor could have seen, turned on its mount."
+    return ("Nothing says that these pictures are panoramas, whose first and last columns are neighbours (dataset.json would, by\n"
+            "\"panorama\": true): here a roll joins what does not belong together. It is drawn once, to show the rule, and left out of\n"
+            "all that follows.")
 
 
 def box_statistics(split: Split, choices: Mapping[str, Augmentation], frames: int = 60, draws: int = 3, seed: int = 0) -> pd.DataFrame:
     """What each augmentation, and "none", makes of the boxes of at most `frames` frames spread over a split, `draws` times each; a row a picture.
 
-    Columns: augmentation, frame, draw, changed (the picture is another one), and lists over its boxes: width and height (px), x (centre, as a share
-    of the picture's width), edge (touches the left or right edge).
+    Columns: augmentation, frame, draw, changed (the picture is another one), and arrays over its boxes: width and height (px), x (centre, as a share
+    of the picture's width), edge (touches the left or right edge). No picture is read: pictures of the same size without channels stand for them.
     """
     rows = []
     for index in sorted({round(k) for k in np.linspace(0, len(split) - 1, min(frames, len(split)))}):
-        sample = (split.image(index), *split.targets(index))
+        sample = (torch.zeros(0, *split.frames[index].image_hw, dtype=torch.uint8), *split.targets(index))
         for name, apply in {"none": lambda sample, rng: sample, **choices}.items():
             rng = np.random.default_rng([seed, index])
             for draw in range(draws if name != "none" else 1):
@@ -167,7 +175,7 @@ def box_statistics(split: Split, choices: Mapping[str, Augmentation], frames: in
     return pd.DataFrame(rows)
 
 
-def paint_error(apply: Augmentation, image_hw: tuple[int, int] = (128, 512), draws: int = 20, seed: int = 0) -> float:
+def paint_error(apply: Augmentation, image_hw: tuple[int, int] = (64, 256), draws: int = 20, seed: int = 0) -> float:
     """How far a box ends from the object it belongs to, px, at worst: objects of known colours are augmented and looked for again.
 
     They are painted into the last channel, which `jitter` leaves alone if told that it is the range, and touch neither each other nor the seam.

@@ -53,6 +53,8 @@ class Split:
     @property
     def image_hw(self) -> tuple[int, int]:
         """Height and width that hold every frame of the split, px."""
+        if not self.frames:
+            raise DataError(f"{self.root / (self.name + ANNOTATIONS)}: it lists no images; add some, or remove the file")
         return max(f.image_hw[0] for f in self.frames), max(f.image_hw[1] for f in self.frames)
 
     @property
@@ -160,9 +162,9 @@ def open_dataset(folder: str | Path, invalid: str = "raise") -> Dataset:
     files = {name: files[name] for name in sorted(files, key=lambda n: (n != "train", n != "val", n))}
     raw = {name: _read(path) for name, path in files.items()}
     categories = tuple(dict.fromkeys(c["name"] for name in files for c in sorted(raw[name][0]["categories"], key=lambda c: c["id"])))
-    about = json.loads((root / "dataset.json").read_text()) if (root / "dataset.json").is_file() else {}
+    about = _about(root / "dataset.json")
     splits = {name: _split(name, root, *raw[name], categories, invalid) for name in files}
-    return Dataset(name=about.get("name", _safe_name(root)), root=root, panorama=about.get("panorama", False),
+    return Dataset(name=_safe_name(about.get("name") or root.resolve().name), root=root, panorama=about.get("panorama", False),
                    channels=tuple(about.get("channels", ("channel 0", "channel 1", "channel 2"))),
                    size_limits=tuple(about.get("size_limits") or derive_size_limits(splits)), categories=categories, splits=splits)
 
@@ -173,8 +175,19 @@ def derive_size_limits(splits: dict[str, Split]) -> tuple[float, float]:
     return float(np.median(heights)) / 8, float(np.median(heights)) / 4
 
 
-def _safe_name(root: Path) -> str:
-    return re.sub(r"[^\w.-]+", "_", root.resolve().name) or "data"
+def _about(path: Path) -> dict:
+    """What dataset.json says, if it is there."""
+    try:
+        about = json.loads(path.read_text()) if path.is_file() else {}
+    except ValueError as error:
+        raise DataError(f"{path}: not readable as json ({error}); correct or remove it") from None
+    if not isinstance(about, dict):
+        raise DataError(f"{path}: it must hold one json object; correct or remove it")
+    return about
+
+
+def _safe_name(name: str) -> str:
+    return re.sub(r"[^\w-]+", "_", str(name)).strip("_") or "data"
 
 
 def _read(path: Path) -> tuple[dict, str]:
@@ -224,7 +237,8 @@ def _split(name: str, root: Path, content: dict, fingerprint: str, categories: t
         fault, box = _fault(entry, index, names, frames)
         if fault and invalid == "raise":
             picture = frames[index[entry["image_id"]]].file_name if entry["image_id"] in index else entry["image_id"]
-            raise DataError(f"{source}: annotation {entry['id']} (image {picture!r}): {fault}; fix it, or load with invalid='drop' or 'clip'")
+            raise DataError(f"{source}: annotation {entry['id']} (image {picture!r}): {fault}; fix it, or load with invalid='drop' or 'clip' "
+                            "(make workbook INVALID=drop)")
         if fault:
             kind = "clipped" if invalid == "clip" and box else "dropped"
             counts[kind] = counts.get(kind, 0) + 1
@@ -235,7 +249,7 @@ def _split(name: str, root: Path, content: dict, fingerprint: str, categories: t
         w, h = x2 - x1, y2 - y1
         category = names[entry["category_id"]]
         rows.append((index[frame.image_id], frame.image_id, frame.clip, categories.index(category) + 1, category, x1, y1, x2, y2, w, h,
-                     math.sqrt(w * h), w / h, float(entry.get("area", w * h)), bool(entry.get("iscrowd", 0)),
+                     math.sqrt(w * h), w / h, float(w * h if entry.get("area") is None else entry["area"]), bool(entry.get("iscrowd")),
                      entry.get("distance", math.nan), entry.get("visible", math.nan), entry["id"]))
     numbers = {column: "float64" for column in COLUMNS[5:14] + COLUMNS[15:17]}  # also when there is no row to tell
     boxes = pd.DataFrame(rows, columns=COLUMNS).astype({"frame": "int64", "label": "int64", "crowd": "bool", **numbers})
@@ -264,6 +278,7 @@ def _fault(entry: dict, index: dict, names: dict, frames: list[Frame]) -> tuple[
     height, width = frames[index[entry["image_id"]]].image_hw
     cut = (max(x, 0.0), max(y, 0.0), min(x + w, float(width)), min(y + h, float(height)))
     over = max(-x, -y, x + w - width, y + h - height)
-    if over > 1:  # a pixel over the edge is how many tools round
-        return f"box reaches {over:.1f} px outside the image of {width} x {height} px", cut if cut[0] < cut[2] and cut[1] < cut[3] else None
+    usable = cut if cut[0] < cut[2] and cut[1] < cut[3] else None
+    if over > 1 or not usable:  # a pixel over the edge is how many tools round
+        return f"box reaches {over:.1f} px outside the image of {width} x {height} px", usable
     return "", cut if over > 0 else (x, y, x + w, y + h)

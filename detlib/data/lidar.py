@@ -30,6 +30,7 @@ FIRST_CLIP = {"train": 0, "val": 1000, "extension": 2000}  # so that more clips 
 PARTS = {"train": ("train",), "val": ("val",), "train_extended": ("train", "extension")}
 FOLDER = {"train": "train", "val": "val", "extension": "train_extended"}
 SECONDS = 0.5  # between two frames of a clip
+VERSION = 1  # of the streets and the sensor: a change that alters a frame raises it, so that no folder mixes two
 SIZE_LIMITS = [16, 32]  # px, sqrt(area): small < 16 <= medium < 32 <= large, as the original report cuts them
 MIN_PIXELS, MIN_VISIBLE = 8, 0.05  # below either, an object is not annotated
 TONES = np.array([0, 7, 51, 75, 98, 122, 144, 169, 196, 228, 255], np.float32)  # deciles of the TDT4265 frames' first two channels
@@ -230,7 +231,7 @@ def simulate(folder: str | Path, splits: tuple[str, ...] = ("train", "val"), sen
     if max(clips["train"], clips["val"]) > FIRST_CLIP["val"] or min(clips.values()) < 1 or frames_per_clip < 1:
         raise ValueError(f"clips {clips}: train and val take 1 to {FIRST_CLIP['val']}, extension 1 or more, and a clip 1 frame or more")
     settings = {"name": "simulated", "panorama": sensor.panorama, "channels": ["intensity", "ambient", "range"], "size_limits": SIZE_LIMITS,
-                "seed": seed, "frames_per_clip": frames_per_clip, "clips": clips, "sensor": asdict(sensor)}
+                "simulator": VERSION, "seed": seed, "frames_per_clip": frames_per_clip, "clips": clips, "sensor": asdict(sensor)}
     settings = json.loads(json.dumps(settings))  # tuples become lists, as they are read
     done = _claim(folder, settings)
     for split in splits:

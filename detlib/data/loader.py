@@ -15,9 +15,9 @@ CACHE_BYTES = 2 * 1024**3  # pictures kept as uint8: all 700 frames of the simul
 Batch = tuple[Tensor, list[Tensor], list[Tensor]]  # images (N, C, H, W) uint8, boxes (M, 4) xyxy px and labels (M,) of each
 
 
-def pad(images: list[Tensor], multiple: int) -> Tensor:
+def pad(images: list[Tensor], multiple: int, least_hw: tuple[int, int] = (1, 1)) -> Tensor:
     """Stack images (C, H, W), zeros below and to the right, so that both sides are multiples; boxes stay where they are. -> (N, C, H', W')"""
-    height, width = (-(-max(image.shape[k] for image in images) // multiple) * multiple for k in (1, 2))
+    height, width = (-(-max(least, *(image.shape[k] for image in images)) // multiple) * multiple for k, least in zip((1, 2), least_hw, strict=True))
     batch = images[0].new_zeros(len(images), images[0].shape[0], height, width)
     for n, image in enumerate(images):
         batch[n, :, : image.shape[1], : image.shape[2]] = image
@@ -74,12 +74,12 @@ class TrainBatches(TorchDataset):
 
 
 def in_order(split: Split, batch: int, multiple: int, images: Cache | None = None) -> Iterator[tuple[list[int], Batch]]:
-    """All frames in order, uncropped, with their indices."""
-    images = images or Cache(split)
+    """All frames in order, uncropped, with their indices; all padded alike, so that a frame's result does not depend on its neighbours."""
+    images, (height, width) = images or Cache(split), split.image_hw
     for start in range(0, len(split), batch):
         indices = list(range(start, min(start + batch, len(split))))
         boxes, labels = zip(*(split.targets(i) for i in indices), strict=True)
-        yield indices, (pad([images[i] for i in indices], multiple), list(boxes), list(labels))
+        yield indices, (pad([images[i] for i in indices], multiple, (height, width)), list(boxes), list(labels))
 
 
 def channel_statistics(split: Split, most: int = 64) -> tuple[Tensor, Tensor]:

@@ -152,10 +152,10 @@ def rider(rng: Rng, on: str) -> Shapes:
     drop, lean = (0.12, 0.1) if on == "motorcycle" else (0, rng.uniform(0.05, 0.16))
     rows = [ball(-0.18, 0, 1.08 - drop, 0.15, 0.19, 0.2, laser2, light2), ball(-0.16 + lean, 0, 1.3 - drop, 0.15, 0.21, 0.25, laser, light),
             ball(-0.1 + 1.4 * lean, 0, 1.45 - drop, 0.14, 0.22, 0.16, laser, light),
-             ball(0.0 + 1.6 * lean, 0, 1.72 - drop, 0.12, 0.1, 0.14, 0.7, 0.6)]
-    rows += [ball(0.15, side * 0.23, 1.2 - drop, 0.18, 0.06, 0.12, laser, light) for side in (-1, 1)]
-    rows += [ball(0.0, side * 0.13, 0.92 - drop + side * 0.06, 0.2, 0.09, 0.12, laser2, light2) for side in (-1, 1)]
-    rows += [ball(0.1, side * 0.13, 0.58 - drop / 2 + side * 0.1, 0.08, 0.07, 0.26, laser2, light2) for side in (-1, 1)]
+            ball(0.0 + 1.6 * lean, 0, 1.72 - drop, 0.12, 0.1, 0.14, 0.7, 0.6)]
+    rows += [ball(0.1, side * 0.23, 1.2 - drop, 0.13, 0.06, 0.14, laser, light) for side in (-1, 1)]
+    rows += [ball(-0.03, side * 0.13, 0.92 - drop + side * 0.06, 0.16, 0.09, 0.13, laser2, light2) for side in (-1, 1)]
+    rows += [ball(0.06, side * 0.13, 0.58 - drop / 2 + side * 0.1, 0.08, 0.07, 0.26, laser2, light2) for side in (-1, 1)]
     return rows
 
 

@@ -1,6 +1,6 @@
 """Backbones: an image to feature maps of strides 4, 8, 16, 32, 64, 128."""
 from torch import Tensor, nn
-from torchvision.models import resnet
+from torchvision.models import mobilenetv2, resnet
 
 OUT_CHANNELS = (128, 256, 128, 128, 64, 64)  # the report's table "The Improved Model"
 HIDDEN = (128, 256, 128, 128, 128)
@@ -51,19 +51,52 @@ class ResNet(nn.Module):
         super().__init__()
         net = getattr(resnet, name)(weights=None)
         self.stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
-        levels = [net.layer1, net.layer2, net.layer3, net.layer4]
         width = net.fc.in_features
         self.out_channels = tuple(width // k for k in (8, 4, 2, 1)) + extra_channels
-        for channels in extra_channels:
-            shortcut = nn.Sequential(nn.Conv2d(width, channels, 1, stride=2, bias=False), nn.BatchNorm2d(channels))
-            levels.append(resnet.BasicBlock(width, channels, stride=2, downsample=shortcut))
-            width = channels
-        self.levels = nn.ModuleList(levels)
+        self.levels = nn.ModuleList([net.layer1, net.layer2, net.layer3, net.layer4, *_coarse_levels(width, extra_channels)])
+        self.torchvision_name = name
+        self.torchvision_parts = {"conv1": "stem.0", "bn1": "stem.1", **{f"layer{k + 1}": f"levels.{k}" for k in range(4)}}  # there -> here
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(N, 3, H, W) -> six maps (N, out_channels[k], H / stride, W / stride)."""
-        maps, x = [], self.stem(images)
-        for level in self.levels:
-            x = level(x)
-            maps.append(x)
-        return maps
+        return _maps(self.levels, self.stem(images))
+
+
+MOBILENET_LEVELS = ((0, 4), (4, 7), (7, 14), (14, 19))  # torchvision's features [from, to) of one stride each: 4, 8, 16, 32
+
+
+class MobileNetV2(nn.Module):
+    """MobileNetV2 (Sandler et al. 2018, table 2), its last map of each stride, then two BasicBlocks of stride 2; the classifier is not there."""
+
+    def __init__(self, extra_channels: tuple[int, int]):
+        super().__init__()
+        features = mobilenetv2.mobilenet_v2(weights=None).features
+        widths = tuple(next(m.num_features for m in reversed(list(features[end - 1].modules())) if isinstance(m, nn.BatchNorm2d))
+                       for _, end in MOBILENET_LEVELS)
+        self.out_channels = widths + extra_channels
+        levels = [features[start:end] for start, end in MOBILENET_LEVELS]  # a slice keeps the names: levels.1.4 is features.4
+        self.levels = nn.ModuleList([*levels, *_coarse_levels(widths[-1], extra_channels)])
+        self.torchvision_name = "mobilenet_v2"
+        self.torchvision_parts = {f"features.{i}": f"levels.{k}.{i}" for k, span in enumerate(MOBILENET_LEVELS) for i in range(*span)}
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) -> six maps (N, out_channels[k], H / stride, W / stride)."""
+        return _maps(self.levels, images)
+
+
+def _coarse_levels(width: int, channels: tuple[int, int]) -> list[nn.Module]:
+    """Two BasicBlocks of stride 2 behind a map of `width` channels."""
+    levels = []
+    for out in channels:
+        shortcut = nn.Sequential(nn.Conv2d(width, out, 1, stride=2, bias=False), nn.BatchNorm2d(out))
+        levels.append(resnet.BasicBlock(width, out, stride=2, downsample=shortcut))
+        width = out
+    return levels
+
+
+def _maps(levels: nn.ModuleList, x: Tensor) -> list[Tensor]:
+    maps = []
+    for level in levels:
+        x = level(x)
+        maps.append(x)
+    return maps

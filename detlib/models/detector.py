@@ -9,7 +9,7 @@ from ..anchors import AnchorSpec
 from ..boxes import clip
 from ..experiments import Experiment
 from ..matching import decode, targets
-from .backbones import ResNet, SmallCNN
+from .backbones import MobileNetV2, ResNet, SmallCNN
 from .fpn import FPN
 from .heads import Head
 from .losses import detection_loss
@@ -71,6 +71,8 @@ def build(experiment: Experiment, anchors: AnchorSpec, num_classes: int, mean: T
     profile = experiment.sizes
     if experiment.backbone == "small":
         backbone = SmallCNN(len(mean), profile.width)
+    elif experiment.backbone == "mobilenet":
+        backbone = MobileNetV2(profile.extra_channels)
     else:
         backbone = ResNet(profile.resnet, profile.extra_channels)
     neck = FPN(backbone.out_channels, profile.fpn_channels) if experiment.neck == "fpn" else _Identity(backbone.out_channels)

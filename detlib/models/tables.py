@@ -26,7 +26,7 @@ def layer_table(model: Detector, image_hw: tuple[int, int]) -> pd.DataFrame:
     hooks = [layer.register_forward_hook(note) for layer in layers]
     levels = [level.register_forward_hook(lambda *_: rows[-1].update({"is output": "yes"})) for level in model.backbone.levels]
     with torch.no_grad():
-        model.backbone(torch.zeros(1, len(model.mean), *image_hw))
+        model.backbone(torch.zeros(1, len(model.mean), *model.anchors.padded(image_hw)))
     for hook in hooks + levels:
         hook.remove()
     return pd.DataFrame(rows, index=range(1, len(rows) + 1))

@@ -1,6 +1,8 @@
 """One function a figure: records in, a matplotlib Figure out, which a notebook shows where it is a cell's last value."""
 # ruff: noqa: F401, I001
-from .anchors import anchor_table, shapes_on_frame, toy_matching, toy_table
+from .anchors import anchor_table, matching_summary, shapes_on_frame, toy_matching, toy_table
+from .augment import before_after, box_statistics, by_channel, loader_costs, sampled_crops, varied
+from .compare import paired
 from .data import aspect_ratios, box_map, clip_classes, counted, counted_sentence, frames, occurrences, size_heatmap
 from .data import size_scatter, sizes_by_class, summary, train_against_val
 from .style import class_colours, draw_boxes, pictures, rung_colour

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
@@ -13,7 +14,7 @@ from torch import Tensor
 from ..anchors import AnchorSpec
 from ..boxes import area, iou
 from ..data.coco import Split
-from ..matching import THRESHOLD, match
+from ..matching import THRESHOLD, match, objects_by_match
 from .style import FAINT, class_colours, plain, sheet, style
 
 LEVELS = matplotlib.colormaps["viridis"]
@@ -50,15 +51,15 @@ def toy_matching(spec: AnchorSpec, image_hw: tuple[int, int], boxes: Tensor, nam
     return figure
 
 
-def toy_table(spec: AnchorSpec, image_hw: tuple[int, int], boxes: Tensor, names: Sequence[str], most: int = 8) -> pd.DataFrame:
-    """The anchors of highest IoU with any object: where they lie, their IoU with each object, and what matching makes of them."""
+def toy_table(spec: AnchorSpec, image_hw: tuple[int, int], boxes: Tensor, names: Sequence[str]) -> pd.DataFrame:
+    """Every positive anchor: where it lies, its IoU with each object, for which it stands, and by which half of the rule."""
     grid = spec.grid_xyxy(image_hw)
     overlap, matched = iou(grid, boxes), match(grid, boxes)
-    best = overlap.max(1).values.argsort(descending=True, stable=True)[:most].tolist()
-    rows = [{"anchor": index, **dict(zip(("level", "row", "column", "shape"), spec.place(index, image_hw), strict=True)),
-             **{f"IoU with {name}": f"{value:.2f}" for name, value in zip(names, overlap[index].tolist(), strict=True)},
-             "stands for": names[int(matched[index])] if matched[index] >= 0 else "background"} for index in best]
-    return pd.DataFrame(rows).set_index("anchor")
+    rows = {index: {**dict(zip(("level", "row", "column", "shape"), spec.place(index, image_hw), strict=True)),
+                    **{f"IoU with {name}": f"{value:.2f}" for name, value in zip(names, overlap[index].tolist(), strict=True)},
+                    "stands for": names[int(matched[index])], "because": "IoU" if overlap[index, matched[index]] > THRESHOLD else "forced"}
+            for index in (matched >= 0).nonzero().flatten().tolist()}
+    return pd.DataFrame(rows).T
 
 
 @style()
@@ -91,8 +92,23 @@ def shapes_on_frame(spec: AnchorSpec, split: Split, index: int) -> Figure:
     return figure
 
 
+def matching_summary(spec: AnchorSpec, split: Split, most: int = 60) -> pd.DataFrame:
+    """How the objects of a split are matched, over at most `most` frames spread evenly over it."""
+    indices = sorted({round(k) for k in np.linspace(0, len(split) - 1, min(most, len(split)))})
+    grid = spec.grid_xyxy(spec.padded(split.image_hw))
+    counts = torch.cat([objects_by_match(grid, split.targets(i)[0]) for i in indices])
+    above, every = counts.unbind(-1)
+    rows = {f"above IoU {THRESHOLD:g}": above > 0, "only by force": (above == 0) & (every > 0), "no anchor left": every == 0}
+    table = pd.DataFrame({"objects": {name: int(hit.sum()) for name, hit in rows.items()}})
+    table["share"] = [f"{n / max(len(counts), 1):.1%}" for n in table["objects"]]
+    table["anchors an object (median)"] = [f"{every[hit].median():g}" if hit.any() else "-" for hit in rows.values()]
+    table.loc["all"] = [len(counts), f"in {len(indices)} {split.name} frames", ""]
+    return table
+
+
 def anchor_table(spec: AnchorSpec, image_hw: tuple[int, int]) -> Styler:
-    """Each level's stride, map, shapes and number of anchors on an image; the last row is their sum."""
+    """Each level's stride, map, shapes and number of anchors on an image (padded to the strides); the last row is their sum."""
+    image_hw = spec.padded(image_hw)
     rows = [{"stride (px)": str(stride), "map (rows x columns)": f"{rows} x {columns}",
              "shapes (w x h, px)": ", ".join(f"{w:.0f} x {h:.0f}" for w, h in shapes), "anchors": rows * columns * len(shapes)}
             for stride, shapes, (rows, columns) in zip(spec.strides, spec.shapes, spec.grid_hws(image_hw), strict=True)]

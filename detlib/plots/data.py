@@ -437,13 +437,13 @@ def coverage(split: Split) -> np.ndarray:
 
 
 def frames(split: Split, indices: Sequence[int], detections: Detections | None = None, channels: Sequence[str] = (), names: bool = True,
-           strips: int | None = None, score_min: float = 0.3) -> Figure:
+           strips: int | None = None, score_min: float = 0.3, title: str = "") -> Figure:
     """Annotated frames, at twice their size where the page allows, a wide one in `strips` below each other, with a legend of the classes.
 
     `detections`: a second picture of each frame with what a model found. `channels`: the three channels apart, grey, under these names.
     """
     panels = [panel for index in indices for panel in _panels(split, index, detections, channels, score_min)]
-    return pictures(panels, split.categories, f"Frames of {_name(split)}", strips, names)
+    return pictures(panels, split.categories, title or f"Frames of {_name(split)}", strips, names)
 
 
 def _panels(split: Split, index: int, detections: Detections | None, channels: Sequence[str], score_min: float) -> list[dict]:

@@ -48,9 +48,10 @@ def top_of(logs: Sequence[pd.DataFrame], part: str) -> float:
 
 def _loss_line(axis: Axes, log: pd.DataFrame, part: str, name: str) -> None:
     colour = rung_colour(name)
-    axis.plot(log["step"], log[part], color=colour, alpha=0.22, linewidth=0.8)
-    window = max(1, len(log) // 25)  # a running mean that leaves the course of the curve
-    axis.plot(log["step"], log[part].rolling(window, center=True, min_periods=1).mean(), color=colour, linewidth=1.8, label=plain(name, 40))
+    steps = log.dropna(subset=[part])
+    axis.plot(steps["step"], steps[part], color=colour, alpha=0.22, linewidth=0.8)
+    window = max(1, len(steps) // 25)  # a running mean that leaves the course of the curve
+    axis.plot(steps["step"], steps[part].rolling(window, center=True, min_periods=1).mean(), color=colour, linewidth=1.8, label=plain(name, 40))
     column = "val_loss" if part == "loss" else f"val_{part}"
     if column in log:
         val = log.dropna(subset=[column])
@@ -66,12 +67,12 @@ def validation(runs: Mapping[str, Run]) -> Figure:
         for name, run in runs.items():
             rows = [(row["step"], row["val"][metric]) for row in run.log_rows() if "val" in row and row["val"][metric] is not None]
             steps, values = zip(*rows, strict=True) if rows else ((), ())
-            axis.plot((0, *steps), (0, *values), "o-", color=rung_colour(name), markeredgecolor="white", label=plain(name, 40))
+            axis.plot(steps, values, "o-", color=rung_colour(name), markeredgecolor="white", label=plain(name, 40))
             if values:
                 axis.annotate(f"{values[-1]:.3f}", (steps[-1], values[-1]), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9,
                               color=rung_colour(name))
                 top = max(top, *values)
-        axis.set(title=metric, xlabel="step", ylim=(0, max(top * 1.15, 0.01)))
+        axis.set(title=metric, xlabel="step", ylim=(0, max(top * 1.15, 0.01)), xlim=(0, None))
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axis.margins(x=0.14)
     axes[0][0].legend(loc="upper left")
@@ -94,7 +95,7 @@ def classes(runs: Mapping[str, Run], most: int = 12) -> Figure:
         for rung, rows in logs.items():
             points = [(step, val["per_class"][name]) for step, val in rows if val["per_class"][name] is not None]
             if points:
-                axis.plot(*zip((0, 0), *points, strict=True), "o-", color=rung_colour(rung), markersize=5, markeredgecolor="white",
+                axis.plot(*zip(*points, strict=True), "o-", color=rung_colour(rung), markersize=5, markeredgecolor="white",
                           label=plain(rung, 40))
     for axis in axes.flat[len(names):]:
         axis.set_visible(False)
@@ -119,7 +120,8 @@ def progress(run: Run) -> Figure:
     axes[0][0].set(title="loss: line training, dots validation", xlabel="step", xlim=(0, run.config["profile"]["steps"]),
                    ylim=(0, top_of([log], "loss")))
     rows = [(row["step"], row["val"]["mAP"]) for row in run.log_rows() if "val" in row and row["val"]["mAP"] is not None]
-    axes[0][1].plot(*zip((0, 0), *rows, strict=True), "o-", color=rung_colour(name))
+    if rows:
+        axes[0][1].plot(*zip(*rows, strict=True), "o-", color=rung_colour(name))
     axes[0][1].set(title="mAP on the validation split", xlabel="step", xlim=(0, run.config["profile"]["steps"]),
                    ylim=(0, max([0.01, *(1.2 * m for _, m in rows)])))
     return figure
@@ -158,7 +160,7 @@ def class_values(runs: Mapping[str, Run]) -> pd.DataFrame:
 
 
 
-def truth_and_found(split: Split, detections: Detections, score_min: float, least: int = 4) -> Figure:
+def truth_and_found(split: Split, detections: Detections, score_min: float, name: str, least: int = 4) -> Figure:
     """Frames chosen by rule, the objects and below them what was found: the median and the best by share of objects found.
 
     Only frames with at least `least` objects are candidates (all frames, where none has so many).
@@ -167,4 +169,6 @@ def truth_and_found(split: Split, detections: Detections, score_min: float, leas
     enough = [i for i in range(len(split)) if len(split.targets(i)[1]) >= least] or list(range(len(split)))
     order = sorted(enough, key=lambda i: (np.nan_to_num(shares[i]), len(split.targets(i)[1])))
     chosen = list(dict.fromkeys([order[len(order) // 2], order[-1]]))
-    return frames(split, chosen, detections, score_min=score_min)
+    shown = " and ".join(f"{np.nan_to_num(shares[i]):.0%}" for i in chosen)
+    title = f"{plain(name, 40)} on its median and its best frame: {shown} of the objects found"
+    return frames(split, chosen, detections, score_min=score_min, title=title)

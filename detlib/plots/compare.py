@@ -1,0 +1,50 @@
+"""Figures that compare runs in pairs."""
+from collections.abc import Callable
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..data.coco import Dataset
+from ..evaluate.compare import paired_resamples, signed
+from ..evaluate.intervals import LEVEL, RESAMPLES, interval
+from ..runs import Run
+from .style import FAINT, plain, rung_colour, sheet, style
+from .training import run_note
+
+BINS = 50  # over the whole axis
+
+
+@style()
+def paired(a: Run, b: Run, dataset: Dataset) -> Figure:
+    """Left both runs' mAP in every resample of the clips, right their difference, pair by pair: what is hard for both cancels there."""
+    drawn = dict(zip((a.experiment.rung, b.experiment.rung), paired_resamples(a, b, dataset), strict=True))
+    first, second = drawn.values()
+    note = (f"{RESAMPLES:,} resamples of {len(dataset['val'].clips)} validation clips, the same for both; bar: {LEVEL:.0%} of them; "
+            f"dot: all clips, once. One training each\n{run_note({a.experiment.rung: a, b.experiment.rung: b})}")
+    figure, axes = sheet(1, 2, 3.3, f"{plain(b.experiment.rung)} against {plain(a.experiment.rung)}: apart, and in pairs", note)
+    lowest = min(np.nanmin(values) for values in drawn.values())
+    width = max(max(np.nanmax(values) for values in drawn.values()) - lowest, np.nanmax(np.abs(second - first)), 1e-3)
+    for place, (name, values) in enumerate(drawn.items()):
+        _cloud(axes[0][0], place, values, rung_colour(name), width)
+    _cloud(axes[0][1], 0.5, second - first, rung_colour(b.experiment.rung), width, text=signed)
+    axes[0][1].axvline(0, color=FAINT, linewidth=1.2)
+    axes[0][0].set(yticks=(0, 1), yticklabels=[plain(name, 30) for name in drawn], ylim=(1.7, -0.7), xlabel="mAP", title="apart",
+                   xlim=(lowest - 0.1 * width, lowest + 1.15 * width))
+    axes[0][1].set(yticks=(), ylim=(1.7, -0.7), xlabel="difference in mAP, on the same scale", xlim=(-0.625 * width, 0.625 * width),
+                   title=f"in pairs: {plain(b.experiment.rung)} - {plain(a.experiment.rung)}")
+    for axis in axes[0]:
+        axis.grid(axis="y", visible=False)
+    return figure
+
+
+def _cloud(axis: Axes, place: float, values: np.ndarray, colour: str, width: float, text: Callable[[float], str] = "{:.3f}".format) -> None:
+    """Resamples as a histogram that stands on their interval; the first value is that of all clips."""
+    low, high = interval(values[1:])
+    spread = np.nanmax(values) - np.nanmin(values)
+    counts, edges = np.histogram(values[1:][np.isfinite(values[1:])], bins=max(1, round(BINS * spread / width)))
+    axis.stairs(place - 0.08 - 0.5 * counts / max(counts.max(), 1), edges, baseline=place - 0.08, fill=True, color=colour, alpha=0.45)
+    axis.plot([low, high], [place, place], color=colour, linewidth=5, alpha=0.8, solid_capstyle="butt")
+    axis.plot(values[0], place, "o", color=colour, markersize=8, markeredgecolor="white")
+    axis.annotate(f"{text(values[0])}   [{text(low)}, {text(high)}]", (values[0], place), xytext=(0, -9), textcoords="offset points",
+                  ha="center", va="top", fontsize=9, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})
