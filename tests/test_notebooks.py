@@ -97,7 +97,8 @@ def test_on_pictures_of_another_size_without_area_and_crowd(tmp_path):
     from conftest import coco, write_dataset
 
     def split(name):
-        content = coco([(f"images/{name}/walk_{i}.png", 200, 150) for i in range(4)], [(i, 1, [20.0 + 9 * i, 40, 40, 30]) for i in range(4)], ["sheep"])
+        images = [(f"images/{name}/walk_{i}.png", 200, 150) for i in range(4)]
+        content = coco(images, [(i, 1, [20.0 + 9 * i, 40, 40, 30]) for i in range(4)], ["sheep"])
         for entry in content["annotations"]:
             entry.pop("area")
             entry.pop("iscrowd")
