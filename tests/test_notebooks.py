@@ -38,7 +38,7 @@ def test_stored_clean(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_has_the_parts_of_every_notebook(path):
     cells = read(path)["cells"]
-    assert source(cells[0]).startswith(f"# {path.stem[:2]} · ") and "**You will**" in source(cells[0])
+    assert source(cells[0]).startswith(f"# {path.stem[:2]} · ") and "**You will**" in source(cells[0]) + source(cells[1])
     assert sum("import " in source(c) for c in cells if c["cell_type"] == "code") == 1, "one import cell"
     (parameters,) = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
     assert re.findall(r"^(\w+) = None", source(parameters), re.M) == ["DATA", "PROFILE"]
