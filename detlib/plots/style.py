@@ -22,7 +22,7 @@ from ..experiments import LADDER
 # in an order that sets the street's frequent classes (car, bicycle, person, rider) far apart
 CLASSES = ("#56B4E9", "#0072B2", "#E69F00", "#999999", "#009E73", "#F0E442", "#CC79A7", "#D55E00")
 # Tol's muted scheme, with grey before and vermilion after it: distinct for the eleven rungs
-MUTED = ("#4D4D4D", "#999933", "#DDCC77", "#88CCEE", "#0072B2", "#44AA99", "#117733", "#CC6677", "#AA4499", "#882255", "#D55E00")
+MUTED = ("#4D4D4D", "#0072B2", "#C49A1A", "#AA4499", "#44AA99", "#CC6677", "#999933", "#88CCEE", "#117733", "#D55E00", "#882255")
 RUNGS = dict(zip((name for name, _ in LADDER), MUTED, strict=True))
 SPLITS = ("#4D4D4D", "#A6A6A6", "#DDDDDD")  # greys, since colours mean classes
 INK, FAINT = "#222222", "#6B6B6B"
@@ -147,7 +147,8 @@ def class_legend(figure: Figure, categories: Sequence[str], present: Sequence[st
     colours, shown = class_colours(categories), [name for name in categories if name in set(present)]
     if not shown:
         return 0
-    fitting = int((WIDTH - 0.2) / (0.5 + 0.09 * max(len(plain(name)) for name in shown)))
+    widths = [0.5 + 0.09 * len(plain(name)) for name in shown]  # inches
+    fitting = len(shown) if sum(widths) <= WIDTH - 0.2 else int((WIDTH - 0.2) / max(widths))
     columns = columns or max(1, min(fitting, len(shown)))
     handles = [Patch(facecolor=colours[name], edgecolor="#555555", linewidth=0.6, label=plain(name)) for name in shown]
     figure.legend(handles=handles, **{"ncols": columns, "handlelength": 1.1, "columnspacing": 1.4, **options})

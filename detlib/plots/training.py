@@ -63,18 +63,21 @@ def validation(runs: Mapping[str, Run]) -> Figure:
     """mAP, AP50 and AP75 on the validation split against the step; one line a run, the last value written at its end."""
     figure, axes = sheet(1, 3, 3.2, "Average precision on the validation split", run_note(runs))
     for axis, metric in zip(axes[0], ("mAP", "AP50", "AP75"), strict=True):
-        top = 0.0
+        ends = {}
         for name, run in runs.items():
             rows = [(row["step"], row["val"][metric]) for row in run.log_rows() if "val" in row and row["val"][metric] is not None]
             steps, values = zip(*rows, strict=True) if rows else ((), ())
             axis.plot(steps, values, "o-", color=rung_colour(name), markeredgecolor="white", label=plain(name, 40))
-            if values:
-                axis.annotate(f"{values[-1]:.3f}", (steps[-1], values[-1]), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9,
-                              color=rung_colour(name))
-                top = max(top, *values)
-        axis.set(title=metric, xlabel="step", ylim=(0, max(top * 1.15, 0.01)), xlim=(0, None))
+            if rows:
+                ends[name] = rows[-1]
+        top = max([0.01, *(1.15 * value for _, value in ends.values())])
+        axis.set(title=metric, xlabel="step", ylim=(0, top), xlim=(0, None))
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axis.margins(x=0.14)
+        place = -top
+        for name, (step, value) in sorted(ends.items(), key=lambda end: end[1][1]):  # upwards, each above the one before
+            place = max(value, place + 0.075 * top)
+            axis.annotate(f"{value:.3f}", (step, place), xytext=(7, 0), textcoords="offset points", va="center", fontsize=9, color=rung_colour(name))
     axes[0][0].legend(loc="upper left")
     return figure
 
@@ -106,6 +109,7 @@ def classes(runs: Mapping[str, Run], most: int = 12) -> Figure:
         axes.flat[0].legend(handles, labels, loc="upper left")
     top = max([0.01, *(v for rows in logs.values() for _, val in rows for v in val["per_class"].values() if v is not None)])
     axes.flat[0].set_ylim(0, 1.15 * top)
+    axes.flat[0].set_xlim(left=0)
     axes.flat[0].xaxis.set_major_locator(MaxNLocator(4, integer=True))
     return figure
 
