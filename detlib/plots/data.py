@@ -105,23 +105,23 @@ def occurrences(splits: Mapping[str, Split]) -> Figure:
     values = counts.to_numpy()
     most = int(values.max(initial=1))
     log = most > 100 * values[values > 0].min(initial=most)
-    colours, room = class_colours(list(counts.index)), 1 / (1 - 0.165 * min(len(splits), 4))  # text is as long in any panel
+    colours, room = class_colours(list(counts.index)), 1 / (1 - 0.11 * min(len(splits), 4))  # text is as long in any panel
     start = 0.7 if log else 0
-    figure, axes = sheet(1, len(splits), 1.5 + 0.32 * max(2, len(counts)), "How often each class occurs", note(splits),
-                         sharex=True, sharey=True)
+    figure, axes = sheet(1, len(splits), 1.5 + 0.32 * max(2, len(counts)), "How often each class occurs",
+                         note(splits, "In brackets: boxes a frame."), sharex=True, sharey=True)
     for ax, (name, split) in zip(axes[0], splits.items(), strict=True):
         for row, (category, n) in enumerate(counts[name].items()):
             if n:
                 ax.barh(row, n - start, left=start, color=colours[category], edgecolor="#555555", linewidth=0.6, height=0.72)
             rate = n / max(len(split), 1)
-            text = f"{n:,}  ({rate:.2f} a frame)" if rate >= 0.1 else f"{n:,}  ({rate:.2g} a frame)"
+            text = f"{n:,}  ({rate:.2f})" if rate >= 0.1 else f"{n:,}  ({rate:.2g})"
             ax.annotate(text if n else "none", (n if n else start, row), (5, 0), textcoords="offset points", va="center", fontsize=9,
                         bbox=WHITE, color=INK if n else FAINT, style="normal" if n else "italic")
         ax.set(title=plain(name), xlabel="boxes (log scale)" if log else "boxes", ylim=(len(counts) - 0.4, -0.6))
         ax.set_yticks(range(len(counts)), [plain(category) for category in counts.index])
         if log:
             ax.set(xscale="log", xlim=(start, start * (most / start) ** room))
-            ax.set_xticks([t for t in LogLocator().tick_values(1, most) if 1 <= t <= most])
+            ax.set_xticks([t for t in LogLocator(100 if most >= 10_000 else 10).tick_values(1, most) if 1 <= t <= most])
         else:
             ax.set(xlim=(0, most * room))
         ax.xaxis.set_major_formatter(THOUSANDS)
