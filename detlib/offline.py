@@ -2,7 +2,6 @@
 import base64
 import html as htmllib
 import mimetypes
-import os
 import re
 from datetime import datetime
 from functools import cache
@@ -18,6 +17,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from traitlets import HasTraits
 
 from . import __version__
+from .files import write_atomic
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
@@ -112,7 +112,8 @@ def export(notebook: Path, html: Path) -> Path:
     toc = "".join(f'<a class="l{level}" href="#{anchor}">{text}</a>' for level, anchor, text in links)
     nav = f'<nav class="toc" aria-label="Contents">{toc}</nav>' if toc else ""
     main = f'<main{" class=has-toc" if toc else ""}><header class="meta">{meta}</header>\n{nav}\n{cells}</main>'
-    return write(html, without_paths(page(title(book, notebook.stem), main), folder))
+    write_atomic(html, without_paths(page(title(book, notebook.stem), main), folder))
+    return html
 
 
 def page(title: str, body: str, style: str = "") -> str:
@@ -129,15 +130,6 @@ def title(book: nbformat.NotebookNode, otherwise: str) -> str:
     """The notebook's first heading as plain text."""
     found = re.search(r"^#{1,6}\s+(.+?)\s*#*$", "\n".join(c.source for c in book.cells if c.cell_type == "markdown"), re.M)
     return re.sub(r"[*`$]|\\(?=\W)", "", found[1]) if found else otherwise
-
-
-def write(path: Path, text: str) -> Path:
-    """Write a file in one step: a reader sees the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
-    return path
 
 
 def without_paths(text: str, folder: Path) -> str:

@@ -26,7 +26,8 @@ from nbconvert.filters import strip_ansi
 from PIL import Image
 
 from . import __version__, offline
-from .offline import duration, export, title, write
+from .files import write_atomic
+from .offline import duration, export, title
 
 __all__ = ["Result", "export", "index", "run", "workbook"]
 
@@ -72,7 +73,7 @@ def run(notebook: Path, executed: Path, environment: dict[str, str] | None = Non
             "data": Path(environment.get("DETLIB_DATA", "")).name, "profile": environment.get("DETLIB_PROFILE", ""), "version": __version__,
             "date": datetime.now().isoformat(timespec="seconds"), "seconds": round(seconds, 2),
             "folder": os.path.relpath(notebook.resolve().parent, executed.resolve().parent)}
-        write(executed, nbformat.writes(book))
+        write_atomic(executed, nbformat.writes(book))
     times = tuple(c.metadata["detlib"]["seconds"] for c in book.cells if "seconds" in c.metadata.get("detlib", {}))
     return Result(executed, seconds, times, error)
 
@@ -278,7 +279,7 @@ def _read(out: Path, name: str) -> Entry | None:
 
 
 def _keep(out: Path, entry: Entry) -> Entry:
-    write(out / ".executed" / f"{entry.name}.json", json.dumps(asdict(entry)))
+    write_atomic(out / ".executed" / f"{entry.name}.json", json.dumps(asdict(entry)))
     return entry
 
 
@@ -337,7 +338,9 @@ def index(out: Path) -> Path:
                    f'<div class="cards">{"".join(_card(e, Path(out)) for e in sorted(groups[data, profile], key=lambda e: e.name))}</div>'
                    for data, profile in order)
     head = f"<h1>Object detection workbook</h1><p>Every notebook as it ran, to read without Python or a network. detlib {__version__}</p>"
-    return write(Path(out) / "index.html", offline.page("Object detection workbook", f'<div class="cover">{head}{body}</div>', INDEX_STYLE))
+    path = Path(out) / "index.html"
+    write_atomic(path, offline.page("Object detection workbook", f'<div class="cover">{head}{body}</div>', INDEX_STYLE))
+    return path
 
 
 def _sum(entries: Iterable[Entry]) -> str:

@@ -15,7 +15,7 @@ class LiveTraining:
 
     def __init__(self):
         self.bar = self.picture = None
-        self.drawn = self.started = self.seconds = 0.0
+        self.drawn = self.started = 0.0
 
     def __call__(self, row: dict, run: Run) -> None:
         """Take one step's log row."""
