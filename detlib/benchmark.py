@@ -14,7 +14,7 @@ from .anchors import spec_of
 from .data.augment import augmentations
 from .data.coco import Dataset
 from .data.loader import Cache, TrainBatches, channel_statistics, pad
-from .experiments import Experiment, rung
+from .experiments import Experiment, repeats, rung
 from .matching import targets
 from .models.detector import build
 from .predict import autocast, predict
@@ -57,24 +57,27 @@ def step_seconds(experiment: Experiment, dataset: Dataset, repeats: int = 2) -> 
     return min(seconds[1:]), (time.perf_counter() - start) / len(few)
 
 
-def forecast(dataset: Dataset, profile: str | None = None) -> pd.DataFrame:
+def forecast(dataset: Dataset, profile: str | None = None, seeds: int | None = None) -> pd.DataFrame:
     """For each notebook beside the package: what it trains, what of that is trained already, and the minutes that the rest takes here.
 
-    Which rungs a notebook trains stands in its metadata, `detlib.trains`; each distinct network is timed once.
+    Which rungs a notebook trains stands in its metadata, `detlib.trains`, and with several seeds (`experiments.seed_count`) which it repeats,
+    `detlib.repeats`; each distinct network is timed once.
     """
     timed: dict[tuple, tuple[float, float]] = {}
     rows = []
     for path in notebooks():
         notebook = json.loads(path.read_text())
-        names = notebook["metadata"].get("detlib", {}).get("trains", [])
-        minutes = 0.0
-        todo = [e for name in names if not runs.find_run(e := rung(name, profile), dataset)]
+        about = notebook["metadata"].get("detlib", {})
+        names, minutes = about.get("trains", []), 0.0
+        wanted = [rung(name, profile) for name in names] + repeats(profile, seeds, about.get("repeats", []))
+        todo = [experiment for experiment in wanted if not runs.find_run(experiment, dataset)]
         for experiment in todo:
             key = (experiment.backbone, experiment.neck, experiment.head_depth)
             timed[key] = timed.get(key) or step_seconds(experiment, dataset)
             step, frame = timed[key]
             minutes += (experiment.sizes.steps * step + experiment.sizes.validations * len(dataset["val"]) * frame) / 60
-        rows.append({"notebook": path.stem, "trains": ", ".join(names) or "nothing", "trained already": f"{len(names) - len(todo)} of {len(names)}",
+        rows.append({"notebook": path.stem, "trains": (", ".join(names) or "nothing") + (" and repeats" if len(wanted) > len(names) else ""),
+                     "trained already": f"{len(wanted) - len(todo)} of {len(wanted)}",
                      "minutes of training here": f"{minutes:.1f}"})
     return pd.DataFrame(rows).set_index("notebook").rename_axis(None) if rows else pd.DataFrame()
 

@@ -44,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     sub = verb("workbook", workbook, "run the notebooks in order and write outputs/reports/index.html")
     data_and_profile(sub)
+    sub.add_argument("--seeds", help="how many trainings of each row of the ladder, notebook 04 (default: DETLIB_SEEDS, else 1)")
     sub.add_argument("notebooks", nargs="*", type=Path, help="only these (default: all)")
 
     sub = verb("report", report, "export a notebook as it stands, with its outputs and widgets, to one HTML file that needs no network")
@@ -119,12 +120,12 @@ def evaluate(run: Path, json: bool) -> None:
     print(_json.dumps(metrics) if json else table(metrics).to_string())
 
 
-def workbook(data: str | None, profile: str | None, invalid: str | None, notebooks: list[Path]) -> int:
+def workbook(data: str | None, profile: str | None, invalid: str | None, seeds: str | None, notebooks: list[Path]) -> int:
     """Run the notebooks and write the reports."""
     import os
 
     from . import benchmark, runs
-    from .experiments import profile_name
+    from .experiments import profile_name, seed_count
     from .report import workbook as make
 
     data = data or os.environ.get("DETLIB_DATA") or "simulated"
@@ -137,6 +138,7 @@ def workbook(data: str | None, profile: str | None, invalid: str | None, noteboo
     given = {name: os.environ[name] for name in ("DETLIB_PRECISION", "DETLIB_INVALID") if name in os.environ}  # what a report depends on
     if invalid:
         given["DETLIB_INVALID"] = invalid
+    given["DETLIB_SEEDS"] = str(seed_count(seeds))
     return make(notebooks or benchmark.notebooks(), runs.outputs() / "reports", data=data, profile=profile_name(profile), environment=given)
 
 

@@ -1,5 +1,6 @@
 """Experiments: the ladder, whose every row replaces one field of the row above, and the profiles, which set sizes and never the code path."""
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,19 @@ class Experiment:
         name, row = min(rows.items(), key=lambda item: len(_differences(item[1], self)))
         return "+".join([name, *(f"{key}={getattr(self, key)}" for key in _differences(row, self))])
 
+    def _with_above(self) -> "dict[str, Experiment]":
+        """This experiment below what it changes: the ladder's row above its own, or its row, where it differs from that."""
+        rows, name = ladder(self.profile, self.seed), self.rung
+        names = list(rows)
+        above = names[max(0, names.index(name) - 1)] if name in rows else name.split("+")[0]
+        return {above: rows[above], name: self}
+
+    def _repr_html_(self) -> str:
+        return _styled(self._with_above()).to_html()
+
+    def __str__(self) -> str:
+        return _markdown(self._with_above())
+
 
 LADDER: list[tuple[str, dict[str, Any]]] = [
     ("baseline", {}),
@@ -125,14 +139,57 @@ def profile_name(name: str | None = None) -> str:
     return name
 
 
+def seed_count(number: int | str | None = None) -> int:
+    """How many seeds, 0, 1, ..., of each row: as asked for, else by the environment variable DETLIB_SEEDS, else one."""
+    number = number or os.environ.get("DETLIB_SEEDS") or 1
+    if not str(number).isdecimal() or int(number) < 1:
+        raise ValueError(f"{number!r} seeds: name a whole number from 1 on")
+    return int(number)
+
+
+NULL = "bias_init"  # the row that is trained twice as often as the others: against itself, to see what seeds alone do
+REPEATED = tuple(name for name, _ in LADDER)[:[name for name, _ in LADDER].index(NULL) + 1]  # the rows up to it
+
+
+def repeats(profile: str | None = None, seeds: int | str | None = None, names: Sequence[str] = REPEATED) -> list[Experiment]:
+    """What several seeds (`seed_count`) add to one: seeds 1, ... of rows, then as many seeds again of the row that is compared with itself."""
+    number = seed_count(seeds)
+    again = [rung(NULL, profile, seed) for seed in range(number, 2 * number)] if number > 1 and NULL in names else []
+    return [rung(name, profile, seed) for seed in range(1, number) for name in names] + again
+
+
 def table(*names: str, profile: str | None = None) -> "Styler":
     """The settings of rungs side by side (all of the ladder when none is named), the cells that differ from the row above in bold."""
     rows = ladder(profile)
-    names = names or tuple(rows)
-    frame = pd.DataFrame({name: {f.name: str(getattr(rows[name], f.name)) for f in fields(Experiment) if f.name not in ("profile", "seed")}
-                          for name in names}).T
-    changed = frame.ne(frame.shift().fillna(frame.iloc[:1]))
+    return _styled({name: rows[name] for name in names or rows})
+
+
+def markdown(*names: str, profile: str | None = None) -> str:
+    """The same table as text."""
+    rows = ladder(profile)
+    return _markdown({name: rows[name] for name in names or rows})
+
+
+def _fields(rows: "dict[str, Experiment]") -> tuple[pd.DataFrame, pd.DataFrame]:
+    frame = pd.DataFrame({name: {f.name: str(getattr(row, f.name)) for f in fields(Experiment) if f.name not in ("profile", "seed")}
+                          for name, row in rows.items()}).T
+    return frame, frame.ne(frame.shift().fillna(frame.iloc[:1]))
+
+
+def _styled(rows: "dict[str, Experiment]") -> "Styler":
+    frame, changed = _fields(rows)
     return frame.style.apply(lambda _: changed.map(lambda c: "font-weight: bold" if c else "opacity: 0.6"), axis=None)
+
+
+def _markdown(rows: "dict[str, Experiment]") -> str:
+    frame, changed = _fields(rows)
+    return markdown_table(frame.where(~changed, "**" + frame + "**"))
+
+
+def markdown_table(frame: pd.DataFrame) -> str:
+    """A table of text in Markdown's form, the index first."""
+    lines = [[frame.index.name or "", *frame.columns], ["---"] * (1 + len(frame.columns)), *([row[0], *row[1:]] for row in frame.itertuples())]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def settings(experiment: Experiment) -> pd.DataFrame:

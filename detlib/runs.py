@@ -3,8 +3,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -135,9 +135,14 @@ def run_folder(experiment: Experiment, dataset: Dataset) -> Path:
 
 
 def find_run(experiment: Experiment, dataset: Dataset) -> Run | None:
-    """The finished run of an experiment, if there is one."""
+    """The finished run of an experiment, if there is one of the profile's present sizes."""
     run = Run(run_folder(experiment, dataset), experiment)
-    return run if run.finished else None
+    return run if run.finished and not _differences(run.config["profile"], json.loads(json.dumps(asdict(experiment.sizes)))) else None
+
+
+def find_runs(experiment: Experiment, dataset: Dataset, seeds: Iterable[int]) -> list[Run]:
+    """The finished runs of an experiment with these seeds, in their order; seeds that are not trained are left out."""
+    return [run for seed in seeds if (run := find_run(replace(experiment, seed=seed), dataset))]
 
 
 def open_run(experiment: Experiment, dataset: Dataset, config: dict, precision: str, echo: Callable[[str], None] = print) -> Run:

@@ -7,9 +7,6 @@ import torch
 from detlib import benchmark, plots
 from detlib.data import augment as A
 from detlib.data.coco import open_dataset
-from detlib.evaluate import compare
-from detlib.experiments import rung
-from detlib.runs import Run
 
 CHANNELS = ("intensity", "ambient", "range")
 
@@ -225,47 +222,3 @@ def test_speed_adds_up():
     table = benchmark.loader_speed(costs)
     assert table.loc["none"].tolist() == ["1,000", "167", "200", "100", "26.69"]
     assert table.loc["flip"].tolist() == ["500", "143", "167", "90.9", "25.36"]
-
-
-class Found(Run):
-    """A finished run whose detections are given."""
-
-    def detections(self):
-        return self.config_detections
-
-
-def run_of(name, detections):
-    run = Found.__new__(Found)
-    object.__setattr__(run, "experiment", rung(name, "smoke"))
-    object.__setattr__(run, "config_detections", detections)
-    return run
-
-
-def exact(split, frames):
-    rows = split.boxes[split.boxes["frame"].isin(frames)]
-    return [{"image_id": r.image_id, "category_id": r.label, "bbox": [r.x1, r.y1, r.width, r.height], "score": 0.9} for r in rows.itertuples()]
-
-
-def test_paired_difference(dataset):
-    """On one clip, all objects found against half of them: the difference is that of the two mAPs, and one clip gives no interval."""
-    split = dataset["val"]
-    every, some = run_of("flip", exact(split, [0, 1, 2])), run_of("adam", exact(split, [0]))
-    difference, low, high = compare.paired_difference(some, every, dataset, resamples=20)
-    assert difference == pytest.approx(1 - compare.paired_resamples(some, every, dataset, 1)[0][0]) and low == high == pytest.approx(difference)
-    assert compare.paired_difference(every, every, dataset, resamples=20) == (0, 0, 0)
-    assert "nothing can be said" in compare.difference_sentence(some, every, dataset)
-
-
-def test_the_pairs_share_their_clips(tmp_path):
-    """Both miss the same clip entirely and differ nowhere: each alone is unsure, the difference is exactly zero; and a better run is called so."""
-    from conftest import coco, write_dataset
-    images = [(f"images/a_Video{c:05d}_0.png", 64, 64) for c in range(8)]
-    content = coco(images, [(i, 1, [5.0, 5.0, 20.0, 20.0]) for i in range(8)])
-    data = open_dataset(write_dataset(tmp_path / "d", {"train": content, "val": content}, pictures=False))
-    a, b = (run_of(name, exact(data["val"], range(4))) for name in ("adam", "flip"))
-    first, second = compare.paired_resamples(a, b, data, 200)
-    assert first[1:].std() > 0.1 and np.array_equal(first, second)
-    assert "no measurable difference" in compare.difference_sentence(a, b, data)
-    better = run_of("flip", exact(data["val"], range(8)))
-    assert "this training of flip is the better one" in compare.difference_sentence(a, better, data)
-    assert "this training of flip is the better one" in compare.difference_sentence(better, a, data).replace("adam - flip", "")

@@ -1,29 +1,15 @@
-"""Two runs on the same clips: is one better, or are they two draws of the same thing?"""
+"""Two rows of the ladder on the same clips and seeds: is one better, or are they two draws of the same thing?"""
+from collections.abc import Sequence
+from dataclasses import dataclass
 from math import comb
 
 import numpy as np
 
 from ..data.coco import Dataset
 from ..runs import Run
-from .coco import Detections, match_detections
-from .intervals import LEVEL, RESAMPLES, bootstrap, clip_weights, interval
+from .intervals import LEVEL, RESAMPLES, interval, resampled_map
 
 FEWEST_CLIPS = 2  # one clip has one resample, itself
-
-
-def paired_resamples(a: Run, b: Run, dataset: Dataset, resamples: int = RESAMPLES) -> tuple[np.ndarray, np.ndarray]:
-    """mAP of both finished runs in the same resamples of the validation clips, (1 + resamples,) each; first stands the value on all clips, once."""
-    split = dataset["val"]
-    weights = np.concatenate([np.ones((1, len(split))), clip_weights(split, resamples)])
-    matches = (match_detections(Detections.from_coco(run.detections(), split), split, {}) for run in (a, b))
-    first, second = (bootstrap(m, weights) for m in matches)
-    return first, second
-
-
-def paired_difference(a: Run, b: Run, dataset: Dataset, resamples: int = RESAMPLES) -> tuple[float, float, float]:
-    """mAP of b minus that of a, with the ends of its interval: both runs meet the same clips in every resample, so what is hard for both cancels."""
-    first, second = paired_resamples(a, b, dataset, resamples)
-    return float(second[0] - first[0]), *interval((second - first)[1:])
 
 
 def signed(value: float) -> str:
@@ -31,19 +17,71 @@ def signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:+.3f}"
 
 
-def difference_sentence(a: Run, b: Run, dataset: Dataset) -> str:
-    """What can be said about two single trainings."""
-    names, clips = f"{b.experiment.rung} - {a.experiment.rung}", len(dataset["val"].clips)
-    difference, low, high = paired_difference(a, b, dataset)
-    if not np.isfinite(difference):
-        return f"{names}: the validation split has no objects, so nothing can be said."
-    if clips < FEWEST_CLIPS:
-        return f"{names}: {signed(difference)} mAP on one validation clip, which gives no interval; nothing can be said."
-    numbers = f"{names}: {signed(difference)} mAP, {LEVEL:.0%} interval [{signed(low)}, {signed(high)}] over {clips} validation clips"
-    if low <= 0 <= high:
-        said = "it contains zero: no measurable difference"
-    else:
-        said = f"it leaves zero out: on streets like these, this training of {(b if low > 0 else a).experiment.rung} is the better one"
-    ways = comb(2 * clips - 1, clips)
-    few = f" So few clips give only {ways} different resamples, and an interval that is too narrow." if ways < RESAMPLES else ""
-    return f"{numbers}; {said}.{few} One seed each: how much the result changes from training to training is not in it."
+@dataclass(frozen=True)
+class Difference:
+    """mAP of one row minus that of another, over the trainings that were paired."""
+
+    first: str
+    second: str
+    value: float
+    low: float
+    high: float
+    seeds: tuple[tuple[int, int], ...]  # of the first, of the second, pair by pair
+    clips: int
+
+    @property
+    def verdict(self) -> str:
+        """What the interval allows to say, in a few words."""
+        if not np.isfinite(self.value) or self.clips < FEWEST_CLIPS:
+            return "nothing can be said"
+        if self.low <= 0 <= self.high:
+            return "no measurable difference"
+        better = self.second if self.low > 0 else self.first
+        return f"{better} is better" if len(self.seeds) > 1 else f"this training of {better} is better"
+
+    @property
+    def sentence(self) -> str:
+        """What can be said, and what it rests on."""
+        names = f"{self.second} - {self.first}"
+        if not np.isfinite(self.value):
+            return f"{names}: the validation split has no objects, so nothing can be said."
+        if self.clips < FEWEST_CLIPS:
+            return f"{names}: {signed(self.value)} mAP on one validation clip, which gives no interval; nothing can be said."
+        ways = comb(2 * self.clips - 2, self.clips - 1)  # multisets of n - 1 out of n
+        few = f" So few clips give only {ways} different resamples: take the interval for a hint." if ways < RESAMPLES else ""
+        if self.low <= 0 <= self.high:
+            said = "it contains zero: no measurable difference."
+        elif len(self.seeds) == 1:
+            said = f"it leaves zero out: on streets like these, this training of {self.second if self.low > 0 else self.first} is the better one."
+        else:
+            said = f"it leaves zero out: on streets like these, {self.second if self.low > 0 else self.first} is better."
+        if len(self.seeds) == 1:
+            over, noise = "", " One seed each: how much the result changes from training to training is not in it."
+        else:
+            over, noise = f" and {len(self.seeds)} pairs of seeds", ""
+        return (f"{names}: {signed(self.value)} mAP, {LEVEL:.0%} interval [{signed(self.low)}, {signed(self.high)}] over {self.clips} validation "
+                f"clips{over}; {said}{few}{noise}")
+
+
+def pairs(a: Sequence[Run], b: Sequence[Run]) -> list[tuple[Run, Run]]:
+    """The trainings of two rows that belong together: of the same seed where they share any, else in order."""
+    if not a or not b:
+        raise ValueError("a row without a finished run has nothing to compare: train it with `detlib train RUNG`")
+    first, second = ({run.experiment.seed: run for run in runs} for runs in (a, b))
+    if common := sorted(first.keys() & second.keys()):
+        return [(first[seed], second[seed]) for seed in common]
+    return list(zip(a, b, strict=False))
+
+
+def paired_resamples(a: Sequence[Run], b: Sequence[Run], dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """mAP of both rows in the same resamples of clips and seeds, (1 + RESAMPLES,) each; first stands the value over all of them."""
+    first, second = zip(*pairs(a, b), strict=True)
+    return resampled_map(first, dataset), resampled_map(second, dataset)
+
+
+def difference(a: Sequence[Run], b: Sequence[Run], dataset: Dataset) -> Difference:
+    """mAP of row b minus that of row a: both meet the same clips and seeds in every resample, so what is hard for both cancels."""
+    first, second = paired_resamples(a, b, dataset)
+    seeds = tuple((x.experiment.seed, y.experiment.seed) for x, y in pairs(a, b))
+    return Difference(a[0].experiment.rung, b[0].experiment.rung, float(second[0] - first[0]), *interval((second - first)[1:]), seeds,
+                      len(dataset["val"].clips))

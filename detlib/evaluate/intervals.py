@@ -1,24 +1,35 @@
-"""How sure a metric is: a bootstrap over clips, since neighbouring frames of a clip repeat each other."""
+"""How sure a metric is: a bootstrap over clips, since neighbouring frames of a clip repeat each other, and over the seeds of repeated trainings.
+
+Each resample draws one less than there are: with as many, the variance of the resampled means is too small by (n - 1) / n, which for three clips
+or three seeds is a third (Rao and Wu 1988, sec. 2). The draws are the same for all runs on the same frames.
+"""
+import io
 from collections.abc import Sequence
 
 import numpy as np
 
 from ..data.coco import Dataset, Split
+from ..files import write_atomic
 from ..runs import Run
 from .coco import RECALLS, THRESHOLDS, ClassMatches, Detections, match_detections
 
 RESAMPLES = 1000
 LEVEL = 0.95
+SCHEME = 1  # of drawing; another number makes kept values be computed anew
 CHUNK = 4_000_000  # weights held at once
 
 
 def clip_weights(split: Split, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """How often each frame counts in each resample of the clips, (resamples, frames); the same seed gives the same resamples to every run."""
+    """How often each frame counts in each resample of the clips, (resamples, frames); one clip alone is drawn always."""
     names = split.clips
     clip = np.array([names.index(frame.clip) for frame in split.frames])
-    picks = np.random.default_rng(seed).integers(len(names), size=(resamples, len(names)))
-    counts = np.stack([np.bincount(pick, minlength=len(names)) for pick in picks])
+    counts = np.stack([np.bincount(pick, minlength=len(names)) for pick in draws(len(names), resamples, [seed, 0])])
     return counts[:, clip].astype(float)
+
+
+def draws(number: int, resamples: int, seed: Sequence[int]) -> np.ndarray:
+    """Which of `number` things each resample holds, one less than there are, (resamples, max(1, number - 1))."""
+    return np.random.default_rng(seed).integers(number, size=(resamples, max(1, number - 1)))
 
 
 def resampled_ap(matches: ClassMatches, weights: np.ndarray) -> np.ndarray:
@@ -44,25 +55,53 @@ def resampled_ap(matches: ClassMatches, weights: np.ndarray) -> np.ndarray:
     return np.where(total > 0, ap / len(THRESHOLDS), np.nan)
 
 
+def mean_over_classes(ap: np.ndarray) -> np.ndarray:
+    """mAP (B,) from AP of each class (B, K): a class that a resample lacks is left out of its mean; NaN where it lacks all."""
+    present = np.isfinite(ap)
+    return np.where(present, ap, 0).sum(axis=1) / np.where(present.any(axis=1), present.sum(axis=1), np.nan)
+
+
 def bootstrap(matches: Sequence[ClassMatches], weights: np.ndarray) -> np.ndarray:
-    """mAP in every resample, (resamples,); a class that a resample lacks is left out of its mean."""
-    values = np.stack([resampled_ap(m, weights) for m in matches])
-    present = np.isfinite(values)
-    return np.where(present, values, 0).sum(axis=0) / np.where(present.any(axis=0), present.sum(axis=0), np.nan)
-
-
-def mean_average_precision(matches: Sequence[ClassMatches]) -> float:
-    """mAP alone, over the classes that have objects; NaN when none has."""
-    return float(bootstrap(matches, np.ones((1, matches[0].objects.shape[1])))[0])
+    """mAP in every resample, (resamples,)."""
+    return mean_over_classes(np.stack([resampled_ap(m, weights) for m in matches], axis=1))
 
 
 def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
     """The central interval that holds this share of the resamples (percentile method, Efron and Tibshirani 1993, sec. 13.3)."""
+    if not np.isfinite(values).any():
+        return float("nan"), float("nan")
     low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
-def run_interval(run: Run, dataset: Dataset, resamples: int = RESAMPLES) -> tuple[float, float, float]:
-    """A finished run's mAP with the ends of its interval over the validation clips."""
-    matches = match_detections(Detections.from_coco(run.detections(), dataset["val"]), dataset["val"], {})
-    return mean_average_precision(matches), *interval(bootstrap(matches, clip_weights(dataset["val"], resamples)))
+def resampled_classes(run: Run, dataset: Dataset) -> np.ndarray:
+    """AP of each class in every resample of the validation clips, (1 + RESAMPLES, K); first stands the value on all clips, once.
+
+    Computed once for a finished run, and kept in its folder.
+    """
+    path = run.folder / f"resamples{SCHEME}.npy"
+    if path.is_file():
+        kept = np.load(path)
+        if kept.shape == (1 + RESAMPLES, len(dataset.categories)):
+            return kept
+    split = dataset["val"]
+    weights = np.concatenate([np.ones((1, len(split))), clip_weights(split)])
+    matches = match_detections(Detections.from_coco(run.detections(), split), split, {})
+    values = np.stack([resampled_ap(m, weights) for m in matches], axis=1)
+    np.save(file := io.BytesIO(), values)
+    write_atomic(path, file.getvalue())
+    return values
+
+
+def resampled_map(runs: Sequence[Run], dataset: Dataset) -> np.ndarray:
+    """Mean mAP of repeated trainings, (1 + RESAMPLES,): first over all seeds and clips, then over those that each resample draws."""
+    values = np.stack([mean_over_classes(resampled_classes(run, dataset)) for run in runs])  # (S, 1 + B)
+    picks = draws(len(runs), RESAMPLES, [0, 1])  # (B, S - 1)
+    drawn = np.take_along_axis(values[:, 1:], picks.T, axis=0).mean(axis=0)
+    return np.concatenate([values[:, :1].mean(axis=0), drawn])
+
+
+def map_interval(runs: Sequence[Run], dataset: Dataset) -> tuple[float, float, float]:
+    """mAP of repeated trainings with the ends of its interval over clips and, where there are several, seeds."""
+    values = resampled_map(runs, dataset)
+    return float(values[0]), *interval(values[1:])

@@ -1,12 +1,12 @@
-"""Figures that compare runs in pairs."""
-from collections.abc import Callable
+"""Figures that compare two rows in pairs."""
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..data.coco import Dataset
-from ..evaluate.compare import paired_resamples, signed
+from ..evaluate.compare import paired_resamples, pairs, signed
 from ..evaluate.intervals import LEVEL, RESAMPLES, interval
 from ..runs import Run
 from .style import FAINT, plain, rung_colour, sheet, style
@@ -16,23 +16,26 @@ BINS = 50  # over the whole axis
 
 
 @style()
-def paired(a: Run, b: Run, dataset: Dataset) -> Figure:
-    """Left both runs' mAP in every resample of the clips, right their difference, pair by pair: what is hard for both cancels there."""
-    drawn = dict(zip((a.experiment.rung, b.experiment.rung), paired_resamples(a, b, dataset), strict=True))
+def paired(a: Sequence[Run], b: Sequence[Run], dataset: Dataset) -> Figure:
+    """Left both rows' mAP in every resample of clips and seeds, right their difference, pair by pair: what is hard for both cancels there."""
+    names = a[0].experiment.rung, b[0].experiment.rung
+    drawn = dict(zip(names, paired_resamples(a, b, dataset), strict=True))
     first, second = drawn.values()
-    note = (f"{RESAMPLES:,} resamples of {len(dataset['val'].clips)} validation clips, the same for both; bar: {LEVEL:.0%} of them; "
-            f"dot: all clips, once. One training each\n{run_note({a.experiment.rung: a, b.experiment.rung: b})}")
-    figure, axes = sheet(1, 2, 3.3, f"{plain(b.experiment.rung)} against {plain(a.experiment.rung)}: apart, and in pairs", note)
+    number = len(pairs(a, b))
+    over, each = (f" and {number} seeds", "") if number > 1 else ("", " One training each")
+    note = (f"{RESAMPLES:,} resamples of {len(dataset['val'].clips)} validation clips{over}, the same for both; bar: {LEVEL:.0%} of them; "
+            f"dot: all clips, once.{each}\n{run_note({run.experiment.rung: run for run in (a[0], b[0])})}")
+    figure, axes = sheet(1, 2, 3.3, f"{plain(names[1])} against {plain(names[0])}: apart, and in pairs", note)
     lowest = min(np.nanmin(values) for values in drawn.values())
     width = max(max(np.nanmax(values) for values in drawn.values()) - lowest, np.nanmax(np.abs(second - first)), 1e-3)
     for place, (name, values) in enumerate(drawn.items()):
         _cloud(axes[0][0], place, values, rung_colour(name), width)
-    _cloud(axes[0][1], 0.5, second - first, rung_colour(b.experiment.rung), width, text=signed)
+    _cloud(axes[0][1], 0.5, second - first, rung_colour(names[1]), width, text=signed)
     axes[0][1].axvline(0, color=FAINT, linewidth=1.2)
     axes[0][0].set(yticks=(0, 1), yticklabels=[plain(name, 30) for name in drawn], ylim=(1.7, -0.7), xlabel="mAP", title="apart",
                    xlim=(lowest - 0.1 * width, lowest + 1.15 * width))
     axes[0][1].set(yticks=(), ylim=(1.7, -0.7), xlabel="difference in mAP, on the same scale", xlim=(-0.625 * width, 0.625 * width),
-                   title=f"in pairs: {plain(b.experiment.rung)} - {plain(a.experiment.rung)}")
+                   title=f"in pairs: {plain(names[1])} - {plain(names[0])}")
     for axis in axes[0]:
         axis.grid(axis="y", visible=False)
     return figure

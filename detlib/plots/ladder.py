@@ -1,0 +1,67 @@
+"""The figure of the whole climb."""
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..data.coco import Dataset
+from ..evaluate.compare import Difference, signed
+from ..evaluate.intervals import LEVEL, RESAMPLES
+from ..evaluate.ladder import Row
+from .style import FAINT, plain, rung_colour, sheet, style
+
+
+@style()
+def ladder(rows: Sequence[Row], dataset: Dataset, null: Difference | None = None) -> Figure:
+    """Left each row's mAP, right what it gained on the row above, both with intervals; grey where the interval holds zero.
+
+    Below them `null`, a row against itself with other seeds: what a difference looks like where there is none.
+    """
+    run = [row for row in rows if row.runs]
+    seeds = sorted({r.experiment.seed for row in run for r in row.runs})
+    sizes = run[0].runs[0].config["profile"] if run else None
+    sized = f"profile {sizes['name']}, {sizes['steps']} steps of {sizes['batch']} images; " if sizes else ""
+    over = f"{len(seeds)} seeds" if len(seeds) > 1 else "one seed, so what trainings differ by is not in the intervals"
+    note = (f"{sized}data {plain(dataset.name, 40)}, {len(dataset['val'])} validation frames of {len(dataset['val'].clips)} clips, {over}\n"
+            f"bars: {LEVEL:.0%} bootstrap interval over clips{' and seeds' if len(seeds) > 1 else ''}, {RESAMPLES:,} resamples shared by all rows; "
+            f"small dots: single trainings")
+    places = len(rows) + (1 if null else 0)
+    figure, axes = sheet(1, 2, 1.5 + 0.36 * places, "The ladder: what each step reached, and what it gained", note, sharey=True)
+    left, right = axes[0]
+    for place, row in enumerate(rows):
+        colour = rung_colour(row.name)
+        if not row.runs:
+            left.text(0.02, place, row.why, transform=left.get_yaxis_transform(), va="center", fontsize=9, color=FAINT, style="italic")
+            continue
+        value, low, high = row.value
+        _bar(left, place, value, low, high, colour, f"{value:.3f}")
+        if len(row.runs) > 1:
+            left.plot([r.metrics["mAP"] for r in row.runs], [place + 0.26] * len(row.runs), ".", color=colour, markersize=4)
+        if row.gain:
+            _gain(right, place, row.gain, colour)
+    if null:
+        _gain(right, len(rows), null, FAINT)
+    right.axvline(0, color=FAINT, linewidth=1.2, zorder=1)
+    names = [row.name if place == 0 else f"+ {row.name}" for place, row in enumerate(rows)] + (["no change: other seeds"] if null else [])
+    left.set(yticks=range(places), yticklabels=names, ylim=(places - 0.4, -0.6), xlabel="mAP", title="mAP")
+    left.set_xlim(0, 1.18 * max([0.01, *(row.value[2] for row in run if np.isfinite(row.value[2]))]))
+    right.set(xlabel="difference in mAP", title="gain on the row above, same clips and seeds")
+    ends = [abs(v) for gain in [*(row.gain for row in rows), null] if gain for v in (gain.low, gain.high) if np.isfinite(v)]
+    right.set_xlim(-1.25 * max([0.005, *ends]), 1.6 * max([0.005, *ends]))
+    for axis in axes[0]:
+        axis.grid(axis="y", visible=False)
+    return figure
+
+
+def _gain(axis: Axes, place: int, gain: Difference, colour: str) -> None:
+    if gain.low <= 0 <= gain.high:
+        _bar(axis, place, gain.value, gain.low, gain.high, "#B5B5B5", f"{signed(gain.value)}  not measurable")
+    else:
+        _bar(axis, place, gain.value, gain.low, gain.high, colour, signed(gain.value))
+
+
+def _bar(axis: Axes, place: int, value: float, low: float, high: float, colour: str, text: str) -> None:
+    axis.plot([low, high], [place, place], color=colour, linewidth=5, alpha=0.4, solid_capstyle="butt")
+    axis.plot([value], [place], "o", color=colour, markersize=7, markeredgecolor="white")
+    axis.annotate(text, (high if np.isfinite(high) else value, place), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)

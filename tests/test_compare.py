@@ -1,0 +1,153 @@
+"""Comparisons: pairs of clips and seeds, intervals, and the ladder as it was climbed."""
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from detlib import plots
+from detlib.data.coco import open_dataset
+from detlib.evaluate.compare import difference, paired_resamples, pairs
+from detlib.evaluate.intervals import clip_weights, draws, interval, map_interval, resampled_classes
+from detlib.evaluate.ladder import climb, ladder_table, null_difference, seed_spread
+from detlib.experiments import LADDER, NULL, REPEATED, repeats, rung
+from detlib.runs import Run, run_folder
+
+from conftest import coco, write_dataset
+
+CLIPS = 8
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Eight clips of one frame, a car on each; the first has a person besides."""
+    images = [(f"images/a_Video{c:05d}_0.png", 64, 64) for c in range(CLIPS)]
+    content = coco(images, [(i, 1, [5.0, 5.0, 20.0, 20.0]) for i in range(CLIPS)] + [(0, 2, [30.0, 10.0, 8.0, 20.0])])
+    return open_dataset(write_dataset(tmp_path / "d", {"train": content, "val": content}, pictures=False))
+
+
+def finished(data, name, frames, seed=0, labels=(1, 2)):
+    """A finished run that found all objects of these frames and classes, and nothing else."""
+    split, experiment = data["val"], rung(name, "smoke", seed)
+    rows = split.boxes[split.boxes["frame"].isin(frames) & split.boxes["label"].isin(labels)]
+    found = [{"image_id": r.image_id, "category_id": r.label, "bbox": [r.x1, r.y1, r.width, r.height], "score": 0.9} for r in rows.itertuples()]
+    run = Run(run_folder(experiment, data), experiment)
+    run.folder.mkdir(parents=True)
+    (run.folder / "config.json").write_text(json.dumps({"profile": asdict(experiment.sizes), "data": {"name": data.name}}))
+    (run.folder / "detections.json").write_text(json.dumps(found))
+    metrics = {"mAP": float(resampled_classes(run, data)[0].mean()), "classes": 2, "classes_with_objects": 2}
+    (run.folder / "metrics.json").write_text(json.dumps(metrics))
+    (run.folder / "log.jsonl").write_text(json.dumps({"step": 12, "loss": 1.0, "val": metrics}))
+    return run
+
+
+def test_pairs_share_their_clips(data):
+    """Both miss the same clips entirely and differ nowhere: each alone is unsure, the difference is exactly zero; and a better run is called so."""
+    a, b = (finished(data, name, range(4)) for name in ("adam", "flip"))
+    first, second = paired_resamples([a], [b], data)
+    assert first[1:].std() > 0.1 and np.array_equal(first, second)
+    d = difference([a], [b], data)
+    assert (d.value, d.low, d.high, d.verdict) == (0, 0, 0, "no measurable difference") and "One seed each" in d.sentence
+    better = finished(data, "resnet", range(CLIPS))
+    assert difference([a], [better], data).verdict == difference([better], [a], data).verdict == "this training of resnet is better"
+
+
+def test_pairs_share_their_seeds(data):
+    """Trainings differ much, but each of b is its partner in a: no seed noise is left; partners exchanged, it is back."""
+    frames = [range(4), range(2, 7), range(CLIPS)]
+    a, b = ([finished(data, name, f, seed) for seed, f in enumerate(frames)] for name in ("adam", "flip"))
+    d = difference(a, b, data)
+    assert (d.low, d.high, d.seeds, d.clips) == (0, 0, ((0, 0), (1, 1), (2, 2)), CLIPS) and "3 pairs of seeds" in d.sentence
+    crossed = [finished(data, "resnet", f, seed) for seed, f in enumerate(frames[1:] + frames[:1])]
+    assert difference(a, crossed, data).low < 0 < difference(a, crossed, data).high
+    alone, together = map_interval(a[:1], data), map_interval(a, data)
+    assert together[0] == pytest.approx(np.mean([run.metrics["mAP"] for run in a])) and alone[0] == a[0].metrics["mAP"]
+    assert plots.paired(a, crossed, data).png()[:4] == b"\x89PNG"
+
+
+def test_partners_are_of_the_same_seed_or_in_order(data):
+    a, b = ([finished(data, name, [0], seed) for seed in seeds] for name, seeds in (("adam", (0, 1, 2)), ("flip", (2, 1, 5))))
+    assert [(x.experiment.seed, y.experiment.seed) for x, y in pairs(a, b)] == [(1, 1), (2, 2)]
+    later = [finished(data, "resnet", [0], seed) for seed in (3, 4)]
+    assert [(x.experiment.seed, y.experiment.seed) for x, y in pairs(a, later)] == [(0, 3), (1, 4)]
+    with pytest.raises(ValueError, match="without a finished run"):
+        pairs(a, [])
+
+
+def test_a_class_that_a_resample_lacks_is_left_out_on_both_sides(data):
+    """a finds everything, b all cars and no person: without clip 0 they are equal, with it they differ by half."""
+    a, b = finished(data, "adam", range(CLIPS)), finished(data, "flip", range(CLIPS), labels=(1,))
+    first, second = paired_resamples([a], [b], data)
+    without = clip_weights(data["val"])[:, 0] == 0
+    assert without.any() and not without.all() and np.allclose(first[1:], 1)
+    assert np.allclose(second[1:][without], 1) and np.allclose(second[1:][~without], 0.5)
+
+
+def test_resampled_means_spread_as_means_do():
+    """Draws of one less: the variance of the resampled mean is s^2 / n, for three values already."""
+    values = np.array([1.0, 2.0, 6.0])
+    means = values[draws(3, 200_000, [0])].mean(axis=1)
+    assert means.var() == pytest.approx(values.var(ddof=1) / 3, rel=0.02) and means.mean() == pytest.approx(3, abs=0.02)
+    assert draws(1, 5, [0]).tolist() == [[0]] * 5
+
+
+@pytest.mark.parametrize("seed_spread_to_clip_spread", [0.3, 1.0])
+def test_intervals_hold_the_truth_about_as_often_as_they_say(seed_spread_to_clip_spread):
+    """Differences that are noise alone, three seeds and 30 clips: zero lies in 95 % intervals nine times in ten or more; a few seeds cost a little."""
+    rng, held, trials = np.random.default_rng(0), 0, 400
+    for _ in range(trials):
+        seeds, clips = rng.normal(0, seed_spread_to_clip_spread, 3), rng.normal(0, 30**0.5, 30)
+        low, high = interval(seeds[draws(3, 500, [0, 1])].mean(axis=1) + clips[draws(30, 500, [0, 0])].mean(axis=1))
+        held += low <= 0 <= high
+    assert 0.89 < held / trials < 0.99
+
+
+def test_resamples_are_kept_with_the_run(data):
+    run = finished(data, "adam", range(3))
+    before = resampled_classes(run, data)
+    (run.folder / "detections.json").unlink()
+    assert np.array_equal(resampled_classes(run, data), before, equal_nan=True) and before.shape == (1001, 2)
+
+
+def test_one_clip_gives_no_interval(small):
+    data = open_dataset(small)
+    a, b = finished(data, "adam", [0]), finished(data, "flip", [0, 1, 2])
+    d = difference([a], [b], data)
+    assert d.low == d.high == pytest.approx(d.value) and d.value > 0 and d.verdict == "nothing can be said" and "nothing can be said" in d.sentence
+
+
+def test_the_climb_says_why_a_row_was_not_run(data):
+    for seed in range(2):
+        for name in ("baseline", "adam", "fpn"):
+            finished(data, name, range(3 + seed if name == "baseline" else CLIPS), seed)
+    rows = {row.name: row for row in climb(data, "smoke", 2)}
+    assert list(rows) == [name for name, _ in LADDER]
+    assert rows["adam"].gain.low > 0 and rows["adam"].gain.verdict == "adam is better"
+    assert rows["fpn"].value[0] == pytest.approx(1) and rows["fpn"].gain is None, "the row above was not run: there is nothing to compare with"
+    table = ladder_table(list(rows.values()))
+    assert table.loc["resnet", "so"] == "not run yet: detlib train resnet" and table.loc["adam", "seeds"] == "0, 1"
+    assert table.loc["extended", "so"] == "not run: no train_extended in this data"
+    assert seed_spread(list(rows.values())).loc["adam", "standard deviation"] == 0
+    assert null_difference(data, "smoke", 2) is None
+    for seed in range(4):
+        finished(data, NULL, range(CLIPS - seed // 2), seed)
+    null = null_difference(data, "smoke", 2)
+    assert null.seeds == ((0, 2), (1, 3)) and null.first == null.second == NULL and null.value < 0
+    assert plots.ladder(climb(data, "smoke", 2), data, null).png()[:4] == b"\x89PNG"
+
+
+def test_runs_of_other_sizes_are_not_compared(data):
+    run = finished(data, "adam", range(CLIPS))
+    assert climb(data, "smoke", 1)[1].runs == (run,)
+    config = run.config
+    config["profile"]["steps"] += 1
+    (run.folder / "config.json").write_text(json.dumps(config))
+    assert climb(data, "smoke", 1)[1].runs == ()
+
+
+def test_repeats():
+    names = [(e.rung, e.seed) for e in repeats("smoke", 3)]
+    assert names == [(name, seed) for seed in (1, 2) for name in REPEATED] + [(NULL, seed) for seed in (3, 4, 5)]
+    assert REPEATED[0] == "baseline" and REPEATED[-1] == NULL and repeats("smoke", 1) == []
+    with pytest.raises(ValueError, match="'two' seeds"):
+        repeats("smoke", "two")
