@@ -33,6 +33,19 @@ def main(arguments: list[str] | None = None) -> int:
     data_and_profile(sub)
     sub.add_argument("--seed", type=int, default=0, help="the first seed (default: 0)")
     sub.add_argument("--seeds", type=int, default=1, help="how many seeds from there on (default: 1)")
+    sub.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", dest="changes", help="change fields, such as weights=imagenet")
+
+    for name, what in (("figure", "draw a figure"), ("table", "print a table")):
+        sub = verb(name, figure if name == "figure" else show, f"{what} of the notebooks; without a name, list them")
+        sub.add_argument("name", nargs="?", help="its name in the list")
+        data_and_profile(sub)
+        sub.add_argument("--rungs", nargs="+", default=[], metavar="RUNG", help="of these rungs; changed fields as in fpn+weights=imagenet")
+        sub.add_argument("--seeds", help="how many seeds of each rung (default: DETLIB_SEEDS, else 1)")
+        sub.add_argument("--split", default="train", help="of this split, where one is shown (default: train)")
+        sub.add_argument("--frame", type=int, help="this frame of it (default: the one with the most boxes)")
+        if name == "figure":
+            sub.add_argument("--out", type=Path, help="a PNG file (default: outputs/figures/NAME.png)")
+        sub.add_argument("--json", action="store_true", help="print one JSON object")
 
     sub = verb("cost", cost, "parameters and anchors of every rung, counted without data")
     sub.add_argument("--profile", help="smoke, laptop or report (default: DETLIB_PROFILE, else laptop)")
@@ -75,17 +88,16 @@ def simulate(profile: str | None, out: Path | None, splits: list[str], seed: int
     print(folder)
 
 
-def train(rung: str, data: str | None, profile: str | None, invalid: str | None, seed: int, seeds: int) -> None:
+def train(rung: str, data: str | None, profile: str | None, invalid: str | None, seed: int, seeds: int, changes: list[str]) -> None:
     """Train one rung or the ladder, for one or several seeds."""
     from . import runs
-    from .experiments import LADDER, profile_name
-    from .experiments import rung as row
+    from .experiments import LADDER, parse, profile_name
     from .train import fit
 
     names = [name for name, _ in LADDER] if rung == "LADDER" else [rung]
     for number in range(seed, seed + seeds):
         for name in names:
-            experiment = row(name, profile, number)
+            experiment = parse("+".join([name, *changes]), profile, number)
             if experiment.anchors == "fitted":
                 print(f"{name}: not run: anchors cannot be fitted yet")
                 continue
@@ -107,6 +119,35 @@ def cost(profile: str | None, json: bool) -> None:
 
     counted = costs(profile)
     print(_json.dumps(counted) if json else pd.DataFrame(counted).T.to_string())
+
+
+def figure(name: str | None, out: Path | None, json: bool, **asked: object) -> None:
+    """Draw a figure of the catalogue."""
+    from . import runs
+    from .catalogue import FIGURES, Asked, entry, listing
+    from .files import write_atomic
+
+    if name is None:
+        print(_json.dumps({key: value.what for key, value in FIGURES.items()}) if json else listing(FIGURES))
+        return
+    path = out or runs.outputs() / "figures" / f"{name}.png"
+    write_atomic(path, entry(FIGURES, name).make(Asked(**asked)).png())
+    print(_json.dumps({"figure": str(path)}) if json else path)
+
+
+def show(name: str | None, json: bool, **asked: object) -> None:
+    """Print a table of the catalogue, in Markdown's form."""
+    from .catalogue import TABLES, Asked, entry, listing
+    from .experiments import markdown_table
+
+    if name is None:
+        print(_json.dumps({key: value.what for key, value in TABLES.items()}) if json else listing(TABLES))
+        return
+    frame = entry(TABLES, name).make(Asked(**asked))
+    if json:
+        print(frame.to_json(orient="split") if hasattr(frame, "to_json") else _json.dumps({"markdown": frame}))
+    else:
+        print(frame if isinstance(frame, str) else markdown_table(frame))
 
 
 def evaluate(run: Path, json: bool) -> None:

@@ -33,7 +33,7 @@ FULL_CLIPS = {"train": 40, "val": 30, "extension": 360}
 PROFILES = {p.name: p for p in (
     Profile("smoke", width=0.25, resnet="resnet18", extra_channels=(64, 32), fpn_channels=16, batch=4, steps=12, crop_width=256, warmup=2,
             cosine=True, validations=2, clips={"train": 6, "val": 4, "extension": 4}, sensor={"image_hw": (128, 256), "azimuth_deg": 90.0}),
-    Profile("laptop", width=1, resnet="resnet18", extra_channels=(128, 64), fpn_channels=64, batch=4, steps=500, crop_width=512, warmup=50,
+    Profile("laptop", width=1, resnet="resnet18", extra_channels=(128, 64), fpn_channels=64, batch=2, steps=1000, crop_width=512, warmup=100,
             cosine=True, validations=3, clips=FULL_CLIPS, sensor={}),
     Profile("report", width=1, resnet="resnet50", extra_channels=(512, 64), fpn_channels=128, batch=32, steps=1000, crop_width=None, warmup=500,
             cosine=False, validations=10, clips=FULL_CLIPS, sensor={}),
@@ -82,6 +82,12 @@ class Experiment:
         name, row = min(rows.items(), key=lambda item: len(_differences(item[1], self)))
         return "+".join([name, *(f"{key}={getattr(self, key)}" for key in _differences(row, self))])
 
+    @property
+    def command(self) -> str:
+        """The line that trains it."""
+        row, *changes = self.rung.split("+")
+        return " ".join(["detlib train", row, *(["--set", *changes] if changes else [])])
+
     def _with_above(self) -> "dict[str, Experiment]":
         """This experiment below what it changes: the ladder's row above its own, or its row, where it differs from that."""
         rows, name = ladder(self.profile, self.seed), self.rung
@@ -129,6 +135,22 @@ def rung(name: str, profile: str | None = None, seed: int = 0, **changes: Any) -
     if unknown:
         raise ValueError(f"an experiment has no {', '.join(sorted(unknown))}: it has {', '.join(f.name for f in fields(Experiment))}")
     return replace(rows[name], **changes)
+
+
+def parse(text: str, profile: str | None = None, seed: int = 0) -> Experiment:
+    """An experiment by its name, a row of the ladder and fields that differ from it: `fpn+backbone=mobilenet+weights=imagenet`."""
+    name, *changes = text.split("+")
+    values: dict[str, Any] = {}
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise ValueError(f"{change!r}: a changed field is written FIELD=VALUE, such as weights=imagenet")
+        kind = {"head_depth": int, "prior": lambda v: None if v == "None" else float(v)}.get(key, str)
+        try:
+            values[key] = kind(value)
+        except ValueError:
+            raise ValueError(f"{change!r}: {key} is a number") from None
+    return rung(name, profile, seed, **values)
 
 
 def profile_name(name: str | None = None) -> str:

@@ -129,20 +129,26 @@ class Run:
         return torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else None
 
 
-def run_folder(experiment: Experiment, dataset: Dataset) -> Path:
-    """Where a run of this experiment on this data lies."""
-    return outputs() / "runs" / dataset.key / experiment.profile / experiment.rung / f"seed{experiment.seed}"
+def run_folder(experiment: Experiment, data: Dataset | str) -> Path:
+    """Where a run of this experiment lies, on this data or the data of this key."""
+    key = data if isinstance(data, str) else data.key
+    return outputs() / "runs" / key / experiment.profile / experiment.rung / f"seed{experiment.seed}"
 
 
-def find_run(experiment: Experiment, dataset: Dataset) -> Run | None:
+def known_data() -> list[str]:
+    """The keys of all data sets that have runs."""
+    return sorted(path.name for path in (outputs() / "runs").glob("*") if path.is_dir())
+
+
+def find_run(experiment: Experiment, data: Dataset | str) -> Run | None:
     """The finished run of an experiment, if there is one of the profile's present sizes."""
-    run = Run(run_folder(experiment, dataset), experiment)
+    run = Run(run_folder(experiment, data), experiment)
     return run if run.finished and not _differences(run.config["profile"], json.loads(json.dumps(asdict(experiment.sizes)))) else None
 
 
-def find_runs(experiment: Experiment, dataset: Dataset, seeds: Iterable[int]) -> list[Run]:
+def find_runs(experiment: Experiment, data: Dataset | str, seeds: Iterable[int]) -> list[Run]:
     """The finished runs of an experiment with these seeds, in their order; seeds that are not trained are left out."""
-    return [run for seed in seeds if (run := find_run(replace(experiment, seed=seed), dataset))]
+    return [run for seed in seeds if (run := find_run(replace(experiment, seed=seed), data))]
 
 
 def open_run(experiment: Experiment, dataset: Dataset, config: dict, precision: str, echo: Callable[[str], None] = print) -> Run:

@@ -20,7 +20,7 @@ def real():
 def home(tmp_path, monkeypatch):
     """Outputs and data of a test go to its own folder, and no setting of the caller's shell reaches it."""
     monkeypatch.setenv("DETLIB_HOME", str(tmp_path / "home"))
-    for name in ("DETLIB_DATA", "DETLIB_PROFILE"):
+    for name in ("DETLIB_DATA", "DETLIB_PROFILE", "DETLIB_SEEDS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DETLIB_PRECISION", "float32")
     return tmp_path / "home"

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from conftest import coco, write_dataset
 
 from detlib import plots
 from detlib.data.coco import open_dataset
@@ -12,8 +13,6 @@ from detlib.evaluate.intervals import clip_weights, draws, interval, map_interva
 from detlib.evaluate.ladder import climb, ladder_table, null_difference, seed_spread
 from detlib.experiments import LADDER, NULL, REPEATED, repeats, rung
 from detlib.runs import Run, run_folder
-
-from conftest import coco, write_dataset
 
 CLIPS = 8
 
@@ -93,7 +92,7 @@ def test_resampled_means_spread_as_means_do():
 
 @pytest.mark.parametrize("seed_spread_to_clip_spread", [0.3, 1.0])
 def test_intervals_hold_the_truth_about_as_often_as_they_say(seed_spread_to_clip_spread):
-    """Differences that are noise alone, three seeds and 30 clips: zero lies in 95 % intervals nine times in ten or more; a few seeds cost a little."""
+    """Differences that are noise alone, three seeds and 30 clips: zero lies in 95 % intervals nine times in ten or more."""
     rng, held, trials = np.random.default_rng(0), 0, 400
     for _ in range(trials):
         seeds, clips = rng.normal(0, seed_spread_to_clip_spread, 3), rng.normal(0, 30**0.5, 30)

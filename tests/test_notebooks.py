@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from detlib import report, runs
+from detlib.catalogue import FIGURES, TABLES
+from detlib.cli import main
+from detlib.experiments import NULL, rung
 
 HERE = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((HERE / "notebooks").glob("*.ipynb"))
@@ -41,7 +44,7 @@ def test_has_the_parts_of_every_notebook(path):
     assert source(cells[0]).startswith(f"# {path.stem[:2]} · ") and "**You will**" in source(cells[0]) + source(cells[1])
     assert sum("import " in source(c) for c in cells if c["cell_type"] == "code") == 1, "one import cell"
     (parameters,) = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
-    assert re.findall(r"^(\w+) = None", source(parameters), re.M) == ["DATA", "PROFILE"]
+    assert re.findall(r"^(\w+) = None", source(parameters), re.M) in (["DATA", "PROFILE"], ["DATA", "PROFILE", "SEEDS"])
     assert "**Next:**" in source(cells[-1])
     for place, cell in enumerate(cells):
         if cell["cell_type"] == "code" and "plots." in source(cell):
@@ -50,11 +53,11 @@ def test_has_the_parts_of_every_notebook(path):
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    """All notebooks run in order on smoke data, in a home of their own."""
+    """All notebooks run in order on smoke data with two seeds, in a home of their own."""
     home = tmp_path_factory.mktemp("home")
     (home / "notebooks").symlink_to(HERE / "notebooks")
     said = []
-    environment = {"DETLIB_HOME": str(home), "DETLIB_PRECISION": "float32", "PYTHONPATH": str(HERE)}
+    environment = {"DETLIB_HOME": str(home), "DETLIB_PRECISION": "float32", "DETLIB_SEEDS": "2", "PYTHONPATH": str(HERE)}
     code = report.workbook(NOTEBOOKS, home / "outputs" / "reports", profile="smoke", environment=environment, echo=said.append)
     return home, code, said
 
@@ -76,10 +79,45 @@ def test_their_figures_and_tables_are_in_the_reports(executed):
 def test_trained_runs_are_found_again(executed, monkeypatch):
     home, _, _ = executed
     monkeypatch.setenv("DETLIB_HOME", str(home))
-    from detlib.experiments import rung
     data = runs.open_data("simulated", "smoke")
     assert runs.find_run(rung("baseline", "smoke"), data) and runs.find_run(rung("adam", "smoke"), data)
-    assert runs.find_run(rung("adam", "smoke", seed=1), data) is None
+    assert runs.find_run(rung("adam", "smoke", seed=1), data) and runs.find_run(rung("adam", "smoke", seed=2), data) is None
+    assert runs.find_run(rung(NULL, "smoke", seed=3), data), "the row that is compared with itself"
+
+
+def test_the_ladder_speaks_of_seeds(executed):
+    home, _, _ = executed
+    text = (home / "outputs" / "reports" / "04_retinanet+smoke.html").read_text()
+    assert "2 pairs of seeds" in text and "bias_init against itself" in text and "not run: no train_extended in this data" in text
+    assert "not run yet: detlib train fpn --set backbone=mobilenet weights=imagenet" in text and "left over" in text
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_by_name(executed, name, monkeypatch, capsys):
+    monkeypatch.setenv("DETLIB_HOME", str(executed[0]))
+    assert main(["figure", name, "--profile", "smoke", "--seeds", "2", "--json"]) == 0
+    path = Path(json.loads(capsys.readouterr().out)["figure"])
+    assert path.name == f"{name}.png" and path.read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_table_by_name(executed, name, monkeypatch, capsys):
+    monkeypatch.setenv("DETLIB_HOME", str(executed[0]))
+    assert main(["table", name, "--profile", "smoke", "--seeds", "2"]) == 0
+    head, rule, *rows = capsys.readouterr().out.strip().splitlines()
+    assert rows and set(rule) == set("| -") and {line.count(" | ") for line in rows} == {head.count(" | ")}
+
+
+def test_what_is_not_there_is_said(executed, monkeypatch, capsys):
+    monkeypatch.setenv("DETLIB_HOME", str(executed[0]))
+    for words, error in ((["figure", "histogram"], "There are:\n  occurrences "),
+                         (["table", "classes", "--rungs", "report_anchors"], "detlib train report_anchors"),
+                         (["figure", "paired", "--rungs", "adam"], "two rungs"), (["figure", "frame", "--frame", "9999"], "has frames 0 to"),
+                         (["figure", "frame", "--split", "test"], "no split 'test'"), (["train", "fpn", "--set", "weights"], "FIELD=VALUE"),
+                         (["train", "fpn", "--set", "head_depth=two"], "is a number"), (["table", "ladder", "--seeds", "0.5"], "whole number")):
+        assert main([*words, "--profile", "smoke"]) == 2
+        assert error in capsys.readouterr().err
+    assert main(["figure"]) == 0 and capsys.readouterr().out.splitlines()[0].startswith("  occurrences")
 
 
 def test_on_other_data(executed, real, tmp_path):

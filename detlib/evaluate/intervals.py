@@ -5,6 +5,7 @@ or three seeds is a third (Rao and Wu 1988, sec. 2). The draws are the same for 
 """
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from .coco import RECALLS, THRESHOLDS, ClassMatches, Detections, match_detection
 
 RESAMPLES = 1000
 LEVEL = 0.95
-SCHEME = 1  # of drawing; another number makes kept values be computed anew
+SCHEME = 1  # of drawing, with RESAMPLES: another number makes kept values be computed anew
 CHUNK = 4_000_000  # weights held at once
 
 
@@ -74,16 +75,19 @@ def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def resampled_classes(run: Run, dataset: Dataset) -> np.ndarray:
+def kept_resamples(run: Run) -> Path:
+    """Where the resampled values of a finished run are kept."""
+    return run.folder / f"resamples{SCHEME}.npy"
+
+
+def resampled_classes(run: Run, dataset: Dataset | None) -> np.ndarray:
     """AP of each class in every resample of the validation clips, (1 + RESAMPLES, K); first stands the value on all clips, once.
 
-    Computed once for a finished run, and kept in its folder.
+    Computed once for a finished run, and kept in its folder; without a data set only what is kept there can be had.
     """
-    path = run.folder / f"resamples{SCHEME}.npy"
-    if path.is_file():
-        kept = np.load(path)
-        if kept.shape == (1 + RESAMPLES, len(dataset.categories)):
-            return kept
+    path = kept_resamples(run)
+    if path.is_file() or dataset is None:
+        return np.load(path)
     split = dataset["val"]
     weights = np.concatenate([np.ones((1, len(split))), clip_weights(split)])
     matches = match_detections(Detections.from_coco(run.detections(), split), split, {})
@@ -93,7 +97,7 @@ def resampled_classes(run: Run, dataset: Dataset) -> np.ndarray:
     return values
 
 
-def resampled_map(runs: Sequence[Run], dataset: Dataset) -> np.ndarray:
+def resampled_map(runs: Sequence[Run], dataset: Dataset | None) -> np.ndarray:
     """Mean mAP of repeated trainings, (1 + RESAMPLES,): first over all seeds and clips, then over those that each resample draws."""
     values = np.stack([mean_over_classes(resampled_classes(run, dataset)) for run in runs])  # (S, 1 + B)
     picks = draws(len(runs), RESAMPLES, [0, 1])  # (B, S - 1)
@@ -101,7 +105,7 @@ def resampled_map(runs: Sequence[Run], dataset: Dataset) -> np.ndarray:
     return np.concatenate([values[:, :1].mean(axis=0), drawn])
 
 
-def map_interval(runs: Sequence[Run], dataset: Dataset) -> tuple[float, float, float]:
+def map_interval(runs: Sequence[Run], dataset: Dataset | None) -> tuple[float, float, float]:
     """mAP of repeated trainings with the ends of its interval over clips and, where there are several, seeds."""
     values = resampled_map(runs, dataset)
     return float(values[0]), *interval(values[1:])

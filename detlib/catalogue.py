@@ -1,0 +1,216 @@
+"""Every figure and every table by name: `detlib figure NAME` and `detlib table NAME` draw what the notebooks draw."""
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from . import benchmark, plots, runs
+from .anchors import BASELINE
+from .data.augment import augmentations, box_statistics
+from .data.coco import Dataset, Split
+from .evaluate import coco
+from .evaluate.crosscheck import cross_check
+from .evaluate.ladder import climb, elsewhere, ladder_table, null_difference, report_table, seed_spread
+from .experiments import Experiment, ladder, markdown, parse, rung, seed_count, settings
+from .models import proofs
+from .models.detector import Detector
+from .models.tables import costs, layer_table, parameter_table, reconciliation
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a figure or table is asked of: the data, the profile, rungs, seeds, a split and a frame of it."""
+
+    data: str | None = None
+    profile: str | None = None
+    invalid: str | None = None
+    rungs: Sequence[str] = ()
+    seeds: int = 1
+    split: str = "train"
+    frame: int | None = None
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The opened data set."""
+        return runs.open_data(self.data, self.profile, invalid=self.invalid)
+
+    @property
+    def frames(self) -> Split:
+        """The split that was named."""
+        if self.split not in self.dataset:
+            raise ValueError(f"no split {self.split!r} in this data: there are {', '.join(self.dataset)}")
+        return self.dataset[self.split]
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits that distributions are drawn of."""
+        return plots.counted(self.dataset)
+
+    @property
+    def index(self) -> int:
+        """The frame that was named, else the one with the most boxes."""
+        if self.frame is None:
+            return int(self.frames.boxes["frame"].mode()[0]) if len(self.frames.boxes) else 0
+        if not 0 <= self.frame < len(self.frames):
+            raise ValueError(f"no frame {self.frame}: {self.split} has frames 0 to {len(self.frames) - 1}")
+        return self.frame
+
+    def experiments(self, default: Sequence[str]) -> list[Experiment]:
+        """The rungs that were named, else the usual ones of the figure; `fpn+weights=imagenet` names changed fields."""
+        return [parse(text, self.profile) for text in self.rungs or default]
+
+    def repeated(self, default: Sequence[str]) -> dict[str, list[runs.Run]]:
+        """The finished runs of the rungs, one a seed; an error where one is missing."""
+        found = {}
+        for experiment in self.experiments(default):
+            found[experiment.rung] = runs.find_runs(experiment, self.dataset, range(seed_count(self.seeds)))
+            if not found[experiment.rung]:
+                raise ValueError(f"{experiment.rung} has no finished run on {self.dataset.name} in the profile {experiment.profile}: "
+                                 f"{experiment.command}")
+        return found
+
+    def runs(self, default: Sequence[str]) -> dict[str, runs.Run]:
+        """The first of them for each rung."""
+        return {name: found[0] for name, found in self.repeated(default).items()}
+
+
+class Entry(NamedTuple):
+    """A sentence for the list, and how it is made."""
+
+    what: str
+    make: Callable
+
+
+def reach(a: Asked) -> Figure:
+    """What one lit cell of each level leaves on the finest map of a fresh FPN."""
+    spec, neck = BASELINE, proofs.fresh(rung("fpn", a.profile), a.dataset).neck
+    rows, columns = spec.grid_hws(spec.padded(a.dataset["train"].image_hw))[0]
+    cells = [((rows // 2) >> level, (columns // 2) >> level) for level in range(len(spec.strides))]
+    return plots.reach([proofs.reach(neck, (rows, columns), level, cell) for level, cell in enumerate(cells)], cells, spec.strides[0])
+
+
+def initial_foreground(a: Asked) -> Figure:
+    """What fresh heads call foreground, level by level: with the prior, without it, and as the report did it."""
+    rows = {name: proofs.fresh(rung(name, a.profile), a.dataset) for name in ("bias_init", "deep_heads")}
+    rows["the report's"] = proofs.fresh(rung("bias_init", a.profile), a.dataset, report_init=True)
+    prior = rung("bias_init", a.profile).prior
+    return plots.initial_foreground({name: proofs.foreground_by_level(model.head) for name, model in rows.items()}, prior, "fresh heads, seed 0")
+
+
+def loss_shares(a: Asked) -> Figure:
+    """Who carries the classification loss of a fresh network, without and with the prior."""
+    return plots.loss_shares({e.rung: proofs.loss_shares(*proofs.first_batch(proofs.fresh(e, a.dataset), e, a.dataset))
+                              for e in a.experiments(("deep_heads", "bias_init"))}, "networks before training, the first batch of seed 0")
+
+
+def first_losses(a: Asked) -> pd.DataFrame:
+    """The loss of the classes before the first step."""
+    found = {e.rung: proofs.first_loss(e, a.dataset) for e in a.experiments(("deep_heads", "bias_init"))}
+    found["the report's bias_init"] = proofs.first_loss(rung("bias_init", a.profile), a.dataset, report_init=True)
+    return pd.DataFrame(found).T.map("{:.2f}".format)
+
+
+def footprints(a: Asked) -> Figure:
+    """What the finest level's middle cell sees, without and with the pyramid, in fresh networks."""
+    image = a.frames.image(a.index)
+    models = {name: proofs.fresh(rung(name, a.profile), a.dataset) for name in ("resnet", "fpn")}
+    stride, (rows, columns) = BASELINE.strides[0], BASELINE.grid_hws(BASELINE.padded(a.frames.image_hw))[0]
+    cell = rows // 2, columns // 2
+    return plots.footprints({name: proofs.footprint(m, image, 0, cell) for name, m in models.items()}, image,
+                            ((cell[1] + 0.5) * stride, (cell[0] + 0.5) * stride), "finest level, untrained networks")
+
+
+def first_network(a: Asked) -> Detector:
+    """The baseline before training."""
+    return proofs.fresh(rung("baseline", a.profile), a.dataset)
+
+
+def found(a: Asked) -> Figure:
+    """What a trained rung found on its median and its best validation frame."""
+    (name, run), *_ = a.runs(("adam",)).items()
+    return plots.truth_and_found(a.dataset["val"], coco.Detections.from_coco(run.detections(), a.dataset["val"]), 0.5, name)
+
+
+def pair(a: Asked) -> Sequence[list[runs.Run]]:
+    """The runs of two rungs."""
+    both = list(a.repeated(("adam", "flip")).values())
+    if len(both) != 2:
+        raise ValueError("two rungs are compared: --rungs adam flip")
+    return both
+
+
+FIGURES: dict[str, Entry] = {
+    "occurrences": Entry("objects of each class", lambda a: plots.occurrences(a.splits)),
+    "aspect_ratios": Entry("widths over heights of each class", lambda a: plots.aspect_ratios(a.splits)),
+    "size_scatter": Entry("widths and heights of each class's boxes (--split)", lambda a: plots.size_scatter(a.frames)),
+    "size_heatmap": Entry("how many boxes of which width and height", lambda a: plots.size_heatmap(a.splits)),
+    "sizes_by_class": Entry("box sizes of each class", lambda a: plots.sizes_by_class(a.splits, a.dataset.size_limits)),
+    "box_map": Entry("where in the picture boxes lie", lambda a: plots.box_map(a.splits)),
+    "clip_classes": Entry("the classes of each clip", lambda a: plots.clip_classes(a.splits)),
+    "train_against_val": Entry("do the splits differ by more than chance", lambda a: plots.train_against_val(a.dataset["train"], a.dataset["val"])),
+    "frame": Entry("a frame with its boxes (--split, --frame)", lambda a: plots.frames(a.frames, [a.index], channels=a.dataset.channels)),
+    "anchors": Entry("the baseline's shapes on a frame (--split, --frame)", lambda a: plots.shapes_on_frame(BASELINE, a.frames, a.index)),
+    "box_statistics": Entry("what augmentations do to boxes", lambda a: plots.box_statistics(box_statistics(a.frames, augmentations(a.dataset)))),
+    "loader_costs": Entry("what each part of the loader takes", lambda a: plots.loader_costs(benchmark.loader_costs(a.dataset))),
+    "losses": Entry("training and validation loss (--rungs)", lambda a: plots.losses(a.runs(("baseline", "adam")))),
+    "validation": Entry("mAP, AP50, AP75 against the step (--rungs)", lambda a: plots.validation(a.runs(("baseline", "adam")))),
+    "classes": Entry("AP of each class against the step (--rungs)", lambda a: plots.classes(a.runs(("baseline", "adam")))),
+    "found": Entry("what a rung found on two frames (--rungs)", found),
+    "paired": Entry("two rungs apart and in pairs (--rungs, --seeds)", lambda a: plots.paired(*pair(a), a.dataset)),
+    "ladder": Entry("the climb with its intervals (--seeds)", lambda a: plots.ladder(
+        climb(a.dataset, a.profile, a.seeds), a.dataset, null_difference(a.dataset, a.profile, a.seeds))),
+    "depth_toy": Entry("what depth does without and with the shortcut", lambda a: plots.depth_toy(proofs.depth_toy())),
+    "footprints": Entry("which pixels a cell sees without and with the FPN", footprints),
+    "focal_curves": Entry("focal loss and cross-entropy", lambda a: plots.focal_curves()),
+    "focal_scores": Entry("which scores focal loss asks for", lambda a: plots.focal_scores()),
+    "reach": Entry("what a cell of each level leaves on the finest map of an FPN", reach),
+    "head_reach": Entry("what an output cell sees of its level, by depth of the head", lambda a: plots.head_reach(
+        {depth: proofs.head_reach(depth) for depth in sorted({e.head_depth for e in ladder(a.profile).values()})}, BASELINE.strides)),
+    "initial_foreground": Entry("what fresh heads call foreground", initial_foreground),
+    "loss_shares": Entry("who carries the loss of a fresh network (--rungs)", loss_shares),
+}
+TABLES: dict[str, Entry] = {
+    "experiments": Entry("the ladder's rows, what changes in bold", lambda a: markdown(*a.rungs, profile=a.profile)),
+    "settings": Entry("every hyper-parameter of a rung (--rungs)", lambda a: pd.concat([settings(e) for e in a.experiments(("baseline",))], axis=1)),
+    "summary": Entry("images, boxes, clips of each split", lambda a: plots.summary(a.dataset, a.splits)),
+    "anchors": Entry("the baseline's shapes, level by level", lambda a: plots.anchor_table(BASELINE, a.dataset["train"].image_hw).data),
+    "matching": Entry("how objects get their anchors (--split)", lambda a: plots.matching_summary(BASELINE, a.frames)),
+    "layers": Entry("the first network, layer by layer", lambda a: layer_table(first_network(a), a.dataset["train"].image_hw)),
+    "parameters": Entry("trainable parameters of the first network", lambda a: parameter_table(first_network(a), a.dataset["train"].image_hw)),
+    "cost": Entry("parameters and anchors of every rung", lambda a: pd.DataFrame(costs(a.profile)).T),
+    "reconciliation": Entry("the report's parameter table taken apart", lambda a: reconciliation()),
+    "loader": Entry("images/s of the loader", lambda a: benchmark.loader_speed(benchmark.loader_costs(a.dataset))),
+    "focal_checks": Entry("the focal loss against two references", lambda a: proofs.focal_checks().map("{:.0e}".format)),
+    "head_parameters": Entry("what deep heads add, level by level", lambda a: _flat(proofs.head_parameters(
+        rung("focal", a.profile), rung("deep_heads", a.profile)))),
+    "first_loss": Entry("the loss before the first step (--rungs)", first_losses),
+    "metrics": Entry("all metrics (--rungs)", lambda a: pd.concat(
+        {name: coco.table(run.metrics)["value"] for name, run in a.runs(("adam",)).items()}, axis=1)),
+    "classes": Entry("AP of each class (--rungs)", lambda a: plots.class_values(a.runs(("baseline", "adam")))),
+    "cross_check": Entry("our metrics against pycocotools (--rungs)", lambda a: cross_check(next(iter(a.runs(("adam",)).values())), a.dataset)),
+    "ladder": Entry("the climb with its intervals (--seeds)", lambda a: ladder_table(climb(a.dataset, a.profile, a.seeds))),
+    "elsewhere": Entry("the climb on all other data that have runs (--seeds)", lambda a: elsewhere(a.dataset, a.profile, a.seeds)),
+    "seeds": Entry("what seeds alone do (--seeds)", lambda a: seed_spread(climb(a.dataset, a.profile, a.seeds))),
+    "report": Entry("the report's steps beside ours (--seeds)", lambda a: report_table(climb(a.dataset, a.profile, a.seeds), a.dataset)),
+}
+
+
+def _flat(frame: pd.DataFrame) -> pd.DataFrame:
+    frame.columns = [" ".join(column) for column in frame.columns]
+    return frame
+
+
+def entry(entries: dict[str, Entry], name: str) -> Entry:
+    """An entry by name, or an error with the list."""
+    if name not in entries:
+        raise ValueError(f"there is no {name!r}. There are:\n{listing(entries)}")
+    return entries[name]
+
+
+def listing(entries: dict[str, Entry]) -> str:
+    """The names with what they show, a line each."""
+    width = max(map(len, entries))
+    return "\n".join(f"  {name:<{width}}  {entry.what}" for name, entry in entries.items())
