@@ -10,11 +10,11 @@ import pandas as pd
 import torch
 
 from . import machine, runs
-from .anchors import spec_of
+from .anchors import BASELINE
 from .data.augment import augmentations
 from .data.coco import Dataset
 from .data.loader import Cache, TrainBatches, channel_statistics, pad
-from .experiments import Experiment, repeats, rung
+from .experiments import Experiment, parse, repeats
 from .matching import targets
 from .models.detector import build
 from .predict import autocast, predict
@@ -36,7 +36,7 @@ def this_machine() -> pd.DataFrame:
 
 def step_seconds(experiment: Experiment, dataset: Dataset, repeats: int = 2) -> tuple[float, float]:
     """Seconds of one training step (the least of `repeats`, after one to warm up) and of one validation frame, measured with a fresh model."""
-    split, spec = dataset[experiment.split], spec_of(experiment.anchors)
+    split, spec = dataset[experiment.split], runs.anchor_set(experiment, dataset)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = machine.precision_here(device)
     model = build(experiment, spec, len(dataset.categories), *channel_statistics(split, most=8)).to(device).train()
@@ -69,7 +69,7 @@ def forecast(dataset: Dataset, profile: str | None = None, seeds: int | None = N
         notebook = json.loads(path.read_text())
         about = notebook["metadata"].get("detlib", {})
         names, minutes = about.get("trains", []), 0.0
-        wanted = [rung(name, profile) for name in names] + repeats(profile, seeds, about.get("repeats", []))
+        wanted = [parse(name, profile) for name in names] + repeats(profile, seeds, about.get("repeats", []))
         todo = [experiment for experiment in wanted if not runs.find_run(experiment, dataset)]
         for experiment in todo:
             key = (experiment.backbone, experiment.neck, experiment.head_depth)
@@ -96,7 +96,7 @@ def loader_costs(dataset: Dataset, images: int = 8, rounds: int = 7) -> pd.DataF
 
     One thread, as a loader's worker has. Augmentations apply always, to whole frames; files are in the system's memory after a round to warm up.
     """
-    split, spec = dataset["train"], spec_of("baseline")
+    split, spec = dataset["train"], BASELINE
     indices = sorted({round(k) for k in np.linspace(0, len(split) - 1, min(images, len(split)))})
     cache, rng, grid = Cache(split), np.random.default_rng(0), spec.grid(spec.padded(split.image_hw))
     samples = [(cache[i], *split.targets(i)) for i in indices]

@@ -51,6 +51,17 @@ def main(arguments: list[str] | None = None) -> int:
     sub.add_argument("--profile", help="smoke, laptop or report (default: DETLIB_PROFILE, else laptop)")
     sub.add_argument("--json", action="store_true", help="print one JSON object")
 
+    sub = verb("anchors", anchors, "how well an anchor set covers the boxes of a COCO json, or a set fitted to them; pictures are not needed")
+    sub.add_argument("action", choices=("coverage", "fit"))
+    sub.add_argument("file", type=Path, help="a COCO json; all its pictures have one size")
+    sub.add_argument("--anchors", default="baseline", metavar="SET", help="coverage of: baseline, report, fitted, or a saved set's json file")
+    sub.add_argument("--fit-on", type=Path, metavar="TRAIN.json", help="for --anchors fitted: fit to these boxes, as many shapes as the baseline's")
+    sub.add_argument("--budget", type=int, help="fit: at most so many anchors (default: the baseline's number of shapes on each level)")
+    sub.add_argument("--objective", default="recall", help="fit: recall or mean_iou (default: recall)")
+    sub.add_argument("--out", type=Path, metavar="SAVED.json", help="fit: keep the set here")
+    sub.add_argument("--invalid", choices=("raise", "drop", "clip"), default="raise", help="what to do with boxes that cannot be used")
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
+
     sub = verb("evaluate", evaluate, "metrics of a finished run")
     sub.add_argument("run", type=Path, help="a run's folder, below outputs/runs")
     sub.add_argument("--json", action="store_true", help="print one JSON object")
@@ -98,9 +109,6 @@ def train(rung: str, data: str | None, profile: str | None, invalid: str | None,
     for number in range(seed, seed + seeds):
         for name in names:
             experiment = parse("+".join([name, *changes]), profile, number)
-            if experiment.anchors == "fitted":
-                print(f"{name}: not run: anchors cannot be fitted yet")
-                continue
             dataset = runs.open_data(data, profile_name(profile), splits=("val", experiment.split), invalid=invalid)
             if experiment.split not in dataset:
                 print(f"{name}: not run: no {experiment.split} in this data")
@@ -119,6 +127,39 @@ def cost(profile: str | None, json: bool) -> None:
 
     counted = costs(profile)
     print(_json.dumps(counted) if json else pd.DataFrame(counted).T.to_string())
+
+
+def anchors(action: str, file: Path, fit_on: Path | None, budget: int | None, objective: str, out: Path | None, invalid: str, json: bool,
+            **options: str) -> None:
+    """Coverage of an anchor set, or a fitted set and its coverage."""
+    import time
+
+    from .anchors import BASELINE, SPECS
+    from .coverage import coverage
+    from .data.coco import open_annotations
+    from .fitting import fit_split, from_json, listing, split_boxes, to_json
+
+    name, split = options["anchors"], open_annotations(file, invalid)
+    counts = None if budget else BASELINE.per_cell
+    start = time.perf_counter()
+    if action == "fit":
+        spec = fit_split(split, counts=counts, budget=budget, objective=objective)
+        if out:
+            to_json(spec, out, {"fitted to": file.name, "boxes": len(split.boxes), "image_hw": split.image_hw, "objective": objective})
+    elif name == "fitted":
+        if not fit_on:
+            raise ValueError("--anchors fitted needs --fit-on TRAIN.json: a set is judged on other boxes than it was fitted to")
+        spec = fit_split(open_annotations(fit_on, invalid), counts=counts, budget=budget, objective=objective)
+    else:
+        spec = SPECS[name] if name in SPECS else from_json(name)[0]
+    found = coverage(spec, split_boxes(split), split.image_hw)
+    result = {"recall@0.5": found.recall(0.5), "mean_iou": found.mean, "anchors": spec.count(spec.padded(split.image_hw)),
+              "seconds": time.perf_counter() - start}
+    if json:
+        print(_json.dumps(result))
+    else:
+        print(listing(spec), *(f"{key}: {value:.3f}" if isinstance(value, float) else f"{key}: {value:,}" for key, value in result.items()),
+              *([f"kept in {out}"] if action == "fit" and out else []), sep="\n")
 
 
 def figure(name: str | None, out: Path | None, json: bool, **asked: object) -> None:

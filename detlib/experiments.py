@@ -1,5 +1,6 @@
 """Experiments: the ladder, whose every row replaces one field of the row above, and the profiles, which set sizes and never the code path."""
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ PROFILES = {p.name: p for p in (
 OPTIMIZERS = {"sgd": {"lr": 5e-3, "momentum": 0.9, "weight_decay": 5e-4}, "adamw": {"lr": 5e-4, "weight_decay": 5e-4}}
 KNOWN = {
     "profile": tuple(PROFILES), "optimizer": tuple(OPTIMIZERS), "augment": ("none", "flip"), "backbone": ("small", "resnet", "mobilenet"),
-    "neck": ("none", "fpn"), "loss": ("hard_negatives", "focal"), "anchors": ("baseline", "report", "fitted"),
+    "neck": ("none", "fpn"), "loss": ("hard_negatives", "focal", "focal_paper"), "anchors": ("baseline", "report", "fitted"),
     "split": ("train", "train_extended"), "weights": ("none", "imagenet"),
 }
 
@@ -67,8 +68,11 @@ class Experiment:
 
     def __post_init__(self):
         for name, known in KNOWN.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name}={getattr(self, name)!r}: known are {', '.join(map(repr, known))}")
+            value = getattr(self, name)
+            if name == "anchors" and re.fullmatch(r"[A-Za-z0-9_-]+", value):
+                continue  # or a saved set's name: what there is, `runs.anchor_set` knows
+            if value not in known:
+                raise ValueError(f"{name}={value!r}: known are {', '.join(map(repr, known))}")
 
     @property
     def sizes(self) -> Profile:
@@ -177,7 +181,7 @@ def repeats(profile: str | None = None, seeds: int | str | None = None, names: S
     """What several seeds (`seed_count`) add to one: seeds 1, ... of rows, then as many seeds again of the row that is compared with itself."""
     number = seed_count(seeds)
     again = [rung(NULL, profile, seed) for seed in range(number, 2 * number)] if number > 1 and NULL in names else []
-    return [rung(name, profile, seed) for seed in range(1, number) for name in names] + again
+    return [parse(name, profile, seed) for seed in range(1, number) for name in names] + again
 
 
 def table(*names: str, profile: str | None = None) -> "Styler":

@@ -14,10 +14,12 @@ import torch
 from safetensors.torch import load_file, save
 from tqdm import tqdm
 
+from .anchors import BASELINE, SPECS, AnchorSpec
 from .data.coco import Dataset, open_dataset
 from .data.lidar import Sensor, simulate
 from .experiments import PROFILES, Experiment, profile_name
 from .files import write_atomic, write_json
+from .fitting import fit_split, from_json, to_json
 
 
 def home() -> Path:
@@ -133,6 +135,26 @@ def run_folder(experiment: Experiment, data: Dataset | str) -> Path:
     """Where a run of this experiment lies, on this data or the data of this key."""
     key = data if isinstance(data, str) else data.key
     return outputs() / "runs" / key / experiment.profile / experiment.rung / f"seed{experiment.seed}"
+
+
+def anchor_set(experiment: Experiment, dataset: Dataset) -> AnchorSpec:
+    """The anchors that an experiment names: of `anchors.SPECS`, `fitted` to the data's train split, or a set saved as outputs/anchors/NAME.json.
+
+    A fit has the baseline's number of shapes on each level; it is made once for a data set and profile and kept beside its runs.
+    """
+    name, folder = experiment.anchors, outputs() / "anchors"
+    if name in SPECS:
+        return SPECS[name]
+    if name == "fitted":
+        path = outputs() / "runs" / dataset.key / experiment.profile / "fitted_anchors.json"
+        if not path.is_file():
+            split = dataset["train"]
+            to_json(fit_split(split, counts=BASELINE.per_cell), path, {"data": dataset.key, "split": "train", "image_hw": split.image_hw})
+        return from_json(path)[0]
+    if (path := folder / f"{name}.json").is_file():
+        return from_json(path)[0]
+    saved = sorted(p.stem for p in folder.glob("*.json"))
+    raise ValueError(f"no anchor set {name!r}: there are {', '.join([*SPECS, 'fitted', *saved])}; the anchor studio saves its sets in {folder}")
 
 
 def known_data() -> list[str]:

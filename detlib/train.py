@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from . import runs
-from .anchors import spec_of
+from .anchors import STRIDES, AnchorSpec
 from .data.coco import Dataset
 from .data.loader import Cache, TrainBatches, channel_statistics
 from .evaluate.coco import evaluate
@@ -40,9 +40,9 @@ def fit(experiment: Experiment, dataset: Dataset, on_log: OnLog | None = None, p
 
     `on_log(row, run)` is called with each step's log row; `stop_after` leaves the run after so many steps, to be continued by the next call.
     """
-    train, spec, sizes = dataset[experiment.split], spec_of(experiment.anchors), experiment.sizes
+    train, spec, sizes = dataset[experiment.split], runs.anchor_set(experiment, dataset), experiment.sizes
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    run = runs.open_run(experiment, dataset, configuration(experiment, dataset), precision_here(device))
+    run = runs.open_run(experiment, dataset, configuration(experiment, dataset, spec), precision_here(device))
     if run.finished:
         return run
 
@@ -106,9 +106,9 @@ def fit(experiment: Experiment, dataset: Dataset, on_log: OnLog | None = None, p
     return run
 
 
-def configuration(experiment: Experiment, dataset: Dataset) -> dict:
+def configuration(experiment: Experiment, dataset: Dataset, spec: AnchorSpec) -> dict:
     """What a run depends on beside its experiment and the versions; compared before a folder is used again."""
-    return {"profile": asdict(experiment.sizes), "optimizer": OPTIMIZERS[experiment.optimizer], "anchors": spec_of(experiment.anchors).shapes,
+    return {"profile": asdict(experiment.sizes), "optimizer": OPTIMIZERS[experiment.optimizer], "anchors": spec.shapes,
             "categories": dataset.categories,
             "data": {"name": dataset.name, "size_limits": dataset.size_limits,
                      experiment.split: dataset[experiment.split].fingerprint, "val": dataset["val"].fingerprint}}
@@ -154,8 +154,12 @@ def finish(run: runs.Run, model: Detector) -> None:
 
 def load_model(run: runs.Run, dataset: Dataset) -> Detector:
     """A finished run's trained detector, ready to predict."""
-    weights = run.weights()
-    model = build(run.experiment, spec_of(run.experiment.anchors), len(dataset.categories), weights["mean"].flatten(), weights["std"].flatten())
+    weights, config = run.weights(), run.config
+    if list(dataset.categories) != config["categories"]:
+        raise ValueError(f"{run.folder} was trained on the classes {', '.join(config['categories'])}, and this data has "
+                         f"{', '.join(dataset.categories)}: open the data it was trained on, or train on this one")
+    spec = AnchorSpec(STRIDES, tuple(tuple(map(tuple, shapes)) for shapes in config["anchors"]), run.experiment.anchors)  # those it was trained with
+    model = build(run.experiment, spec, len(dataset.categories), weights["mean"].flatten(), weights["std"].flatten())
     model.load_state_dict(weights)
     return model.eval()
 

@@ -126,7 +126,7 @@ def test_the_climb_says_why_a_row_was_not_run(data):
     table = ladder_table(list(rows.values()))
     assert table.loc["resnet", "so"] == "not run yet: detlib train resnet" and table.loc["adam", "seeds"] == "0, 1"
     assert table.loc["extended", "so"] == "not run: no train_extended in this data"
-    assert seed_spread(list(rows.values())).loc["adam", "standard deviation"] == 0
+    assert seed_spread(list(rows.values())).loc["adam", "standard deviation"] == "0.0000"
     assert null_difference(data, "smoke", 2) is None
     for seed in range(4):
         finished(data, NULL, range(CLIPS - seed // 2), seed)

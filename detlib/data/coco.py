@@ -163,10 +163,20 @@ def open_dataset(folder: str | Path, invalid: str = "raise") -> Dataset:
     raw = {name: _read(path) for name, path in files.items()}
     categories = tuple(dict.fromkeys(c["name"] for name in files for c in sorted(raw[name][0]["categories"], key=lambda c: c["id"])))
     about = _about(root / "dataset.json")
-    splits = {name: _split(name, root, *raw[name], categories, invalid) for name in files}
+    splits = {name: _split(name, files[name], *raw[name], categories, invalid) for name in files}
     return Dataset(name=_safe_name(about.get("name") or root.resolve().name), root=root, panorama=about.get("panorama", False),
                    channels=tuple(about.get("channels", ("channel 0", "channel 1", "channel 2"))),
                    size_limits=tuple(about.get("size_limits") or derive_size_limits(splits)), categories=categories, splits=splits)
+
+
+def open_annotations(path: str | Path, invalid: str = "raise") -> Split:
+    """The boxes of one COCO json by itself, wherever it lies and without its pictures; `invalid` as in `open_dataset`."""
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; name a COCO json")
+    content, fingerprint = _read(path)
+    categories = tuple(c["name"] for c in sorted(content["categories"], key=lambda c: c["id"]))
+    return _split(path.name.removesuffix(ANNOTATIONS).removesuffix(".json"), path, content, fingerprint, categories, invalid)
 
 
 def derive_size_limits(splits: dict[str, Split]) -> tuple[float, float]:
@@ -218,10 +228,9 @@ def clip_and_number(file_name: str) -> tuple[str, int]:
     return (found[1], int(found[2])) if found else (Path(file_name).stem, 0)
 
 
-def _split(name: str, root: Path, content: dict, fingerprint: str, categories: tuple[str, ...], invalid: str) -> Split:
+def _split(name: str, source: Path, content: dict, fingerprint: str, categories: tuple[str, ...], invalid: str) -> Split:
     if invalid not in ("raise", "drop", "clip"):
         raise ValueError(f"invalid={invalid!r}: use 'raise', 'drop' or 'clip'")
-    source = root / (name + ANNOTATIONS)
     frames, counts = [], {}
     for image in content["images"]:
         hw = (image["height"], image["width"])
@@ -257,7 +266,7 @@ def _split(name: str, root: Path, content: dict, fingerprint: str, categories: t
     boxes = boxes.sort_values("frame", kind="stable", ignore_index=True)
     if counts:
         print(f"{source}: " + ", ".join(f"{n} boxes {kind}" for kind, n in counts.items()))
-    return Split(name, root, tuple(frames), categories, boxes, counts, fingerprint)
+    return Split(name, source.parent, tuple(frames), categories, boxes, counts, fingerprint)
 
 
 def _fault(entry: dict, index: dict, names: dict, frames: list[Frame]) -> tuple[str, tuple | None]:

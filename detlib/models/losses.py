@@ -5,11 +5,14 @@ from torch.nn.functional import cross_entropy, log_softmax, smooth_l1_loss
 
 NEGATIVES = 3  # hard negatives for each positive: Liu et al. 2016, sec. 2.2
 GAMMA, ALPHA = 2.0, (0.01, 0.99)  # the report's focal loss: weight of background, of every class
+PAPER_ALPHA = (0.75, 0.25)  # Lin et al. 2017b, table 1b, at the same gamma: the other way round
 
 
 def classification_loss(logits: Tensor, classes: Tensor, kind: str) -> Tensor:
-    """Sum over the batch: 'hard_negatives' or 'focal'; logits (N, R, K+1), classes (N, R)."""
-    return {"hard_negatives": hard_negative_loss, "focal": focal_loss}[kind](logits, classes)
+    """Sum over the batch: 'hard_negatives', 'focal', or 'focal_paper' with the paper's alphas; logits (N, R, K+1), classes (N, R)."""
+    if kind == "hard_negatives":
+        return hard_negative_loss(logits, classes)
+    return focal_loss(logits, classes, alpha={"focal": ALPHA, "focal_paper": PAPER_ALPHA}[kind])
 
 
 def hard_negatives(logits: Tensor, classes: Tensor) -> Tensor:

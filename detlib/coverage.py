@@ -1,0 +1,218 @@
+"""How well an anchor set covers objects: the best anchor of every box, and what matching gives to every object, without building all the pairs."""
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from .anchors import AnchorSpec
+from .boxes import iou, xyxy_to_cxcywh
+from .data.coco import Dataset
+from .matching import THRESHOLD
+
+CHUNK = 8192  # boxes at a time: bounds the memory, and keeps a level's arrays in a core's cache
+SLACK = 0.97  # windows reach down to this part of the IoU that matters: float32 errs by less, except on the boxes that FINEST sends to the whole grid
+FRAMES = 32  # frames matched at a time
+FINEST = 1e-4  # of the image's longer side: overlaps below this are near the rounding of a corner's coordinate
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The best anchor of each of M boxes."""
+
+    iou: Tensor  # (M,)
+    level: Tensor  # (M,)
+    shape: Tensor  # (M,) index among the level's shapes
+
+    def recall(self, threshold: float = THRESHOLD) -> float:
+        """Share of the boxes whose best anchor has at least this IoU; nan without boxes."""
+        return float((self.iou >= threshold).double().mean())
+
+    @property
+    def mean(self) -> float:
+        """Mean IoU of the boxes with their best anchors; nan without boxes."""
+        return float(self.iou.double().mean())
+
+
+def coverage(spec: AnchorSpec, boxes: Tensor, image_hw: tuple[int, int]) -> Coverage:
+    """The best anchor of every box (M, 4) xyxy px on an image, padded as for the network: shapes x boxes IoUs instead of anchors x boxes.
+
+    Nothing is left out: all cells of a level have the same shapes, so an anchor's overlap with a box only shrinks as their centres part, on each axis
+    by itself, and the best anchor of a shape stands in the cell nearest to the box. Equal to the maximum over the whole grid up to rounding;
+    of shapes that are equally good up to rounding it may name another one.
+    """
+    image_hw = spec.padded(image_hw)
+    best, index = [], []
+    for chunk in boxes.float().split(CHUNK):
+        values, indices = best_by_shape(spec, chunk, image_hw).max(dim=0)  # over (S, M)
+        best.append(values)
+        index.append(indices)
+    level, shape = torch.tensor([(k, a) for k, shapes in enumerate(spec.shapes) for a in range(len(shapes))]).T
+    return Coverage(torch.cat(best), level[torch.cat(index)], shape[torch.cat(index)])
+
+
+def best_by_shape(spec: AnchorSpec, boxes: Tensor, image_hw: tuple[int, int]) -> Tensor:
+    """IoU (S, M) of every box with the best-placed anchor of each of the S shapes of all levels; `image_hw` is padded."""
+    columns = xyxy_to_cxcywh(boxes).T.contiguous()
+    return torch.cat([nearest_iou(columns, sizes, stride, image_hw) for stride, sizes in zip(spec.strides, clamped(spec, image_hw), strict=True)])
+
+
+def clamped(spec: AnchorSpec, image_hw: tuple[int, int]) -> list[Tensor]:
+    """Sizes (A, 2) px of every level's anchors, clamped to the image's as in the grid."""
+    return [torch.tensor(shapes).clamp(max=torch.tensor(image_hw[::-1])) for shapes in spec.shapes]
+
+
+def nearest_iou(boxes: Tensor, sizes: Tensor, stride: int, image_hw: tuple[int, int]) -> Tensor:
+    """IoU (A, M) of boxes with each size (A, 2) in their nearest cell; `boxes` is (4, M) cxcywh px, columns for speed. Differentiable in both."""
+    cx, cy, w, h = boxes
+    inter = nearest_overlap(cx, w, sizes[:, :1], stride, image_hw[1]) * nearest_overlap(cy, h, sizes[:, 1:], stride, image_hw[0])
+    return inter / (w * h + sizes.prod(1, keepdim=True) - inter)
+
+
+def nearest_overlap(centre: Tensor, extent: Tensor, size: Tensor, stride: int, side: int) -> Tensor:
+    """Overlap (A, M) px on one axis of boxes (M,) and anchors (A, 1) in the nearest cell of an image's side."""
+    cell = (centre / stride).floor().clamp(0, side // stride - 1)
+    away = (centre - (cell + 0.5) * stride).abs()
+    return (torch.minimum(extent / 2 + away, size / 2) + torch.minimum(extent / 2 - away, size / 2)).clamp(min=0)
+
+
+def coverage_table(spec: AnchorSpec, dataset: Dataset, split: str = "val") -> pd.DataFrame:
+    """Boxes, recall at 0.5 and 0.7 and mean IoU of a split: of all boxes, of each class and of each of the data's size classes; without crowds."""
+    table = dataset[split].boxes.query("~crowd")
+    found = coverage(spec, torch.from_numpy(table[["x1", "y1", "x2", "y2"]].to_numpy("float32").copy()), dataset[split].image_hw)
+    area = table["size"] ** 2
+    groups = {"all": table["label"] > 0, **{name: table["category"] == name for name in dataset.categories},
+              **{name: (area >= low) & (area < high) for name, (low, high) in dataset.size_names.items()}}
+    rows = {}
+    for name, group in groups.items():
+        part = Coverage(*(column[torch.from_numpy(group.to_numpy().copy())] for column in (found.iou, found.level, found.shape)))
+        figures = (part.recall(0.5), part.recall(0.7), part.mean) if group.any() else ("no objects",) * 3
+        rows[name] = dict(zip(("boxes", "recall@0.5", "recall@0.7", "mean IoU"), (int(group.sum()), *figures), strict=True))
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+@dataclass(frozen=True)
+class Positives:
+    """What matching gives to M objects, numbered through all frames, and how often it uses each of R anchors."""
+
+    above: Tensor  # (M,) anchors that stand for the object with an IoU above the threshold
+    total: Tensor  # (M,) all anchors that stand for it, the forced one included
+    uses: Tensor  # (R,) frames in which the anchor is positive
+
+    @property
+    def only_forced(self) -> Tensor:
+        """Objects (M,) that have an anchor only because each claims its best one."""
+        return (self.above == 0) & (self.total > 0)
+
+    @property
+    def none(self) -> Tensor:
+        """Objects (M,) left without an anchor, theirs being claimed by a later object."""
+        return self.total == 0
+
+
+def positives(spec: AnchorSpec, boxes_by_frame: Sequence[Tensor], image_hw: tuple[int, int], threshold: float = THRESHOLD) -> Positives:
+    """What `matching.match` does on every frame's boxes (M, 4) xyxy px, counted; the image is padded as for the network."""
+    image_hw = spec.padded(image_hw)
+    grid = _grid(spec, image_hw)
+    above, total, uses = [], [], torch.zeros(len(grid), dtype=torch.long)
+    for boxes, frame in _batches(boxes_by_frame):
+        (anchor, m, overlap), matched = _match_frames(spec, grid, boxes, frame, image_hw, threshold)
+        mine = (overlap > threshold) & (matched[anchor] == m)
+        (held,) = torch.where(matched >= 0)
+        above.append(torch.bincount(m[mine], minlength=len(boxes)))
+        total.append(torch.bincount(matched[held], minlength=len(boxes)))
+        uses += torch.bincount(held % len(grid), minlength=len(grid))
+    return Positives(torch.cat(above), torch.cat(total), uses)
+
+
+def match_local(spec: AnchorSpec, boxes: Tensor, image_hw: tuple[int, int], threshold: float = THRESHOLD) -> Tensor:
+    """The same (R,) as `matching.match(spec.grid_xyxy(image_hw), boxes)`, number for number, from the cells around each box alone; on the CPU."""
+    grid = _grid(spec, image_hw)
+    return _match_frames(spec, grid, boxes, torch.zeros(len(boxes), dtype=torch.long), image_hw, threshold)[1]
+
+
+@lru_cache(maxsize=8)
+def _grid(spec: AnchorSpec, image_hw: tuple[int, int]) -> Tensor:
+    """The grid, made once; read only."""
+    return spec.grid_xyxy(image_hw)
+
+
+def use_table(spec: AnchorSpec, found: Positives, image_hw: tuple[int, int]) -> pd.DataFrame:
+    """One row a shape: its level, stride and size (w, h) px as clamped, how many anchors have it, how many are ever positive, and how often."""
+    image_hw = spec.padded(image_hw)
+    rows, start = [], 0
+    for level, ((height, width), sizes) in enumerate(zip(spec.grid_hws(image_hw), clamped(spec, image_hw), strict=True)):
+        stop = start + height * width * len(sizes)
+        uses = found.uses[start:stop].view(-1, len(sizes))
+        rows += [{"level": level, "stride": spec.strides[level], "w": w, "h": h, "anchors": height * width, "used": int((column > 0).sum()),
+                  "positives": int(column.sum())} for (w, h), column in zip(sizes.tolist(), uses.T, strict=True)]
+        start = stop
+    return pd.DataFrame(rows)
+
+
+def _match_frames(spec: AnchorSpec, grid: Tensor, boxes: Tensor, frame: Tensor, image_hw: tuple[int, int],
+                  threshold: float) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    """Pairs (anchor, object, IoU) that hold every decision of matching, and the object of each anchor or -1; anchors are numbered frame * R + r.
+
+    `boxes` (M, 4) of several frames lie one after another, `frame` (M,) says which is whose. A pair's IoU comes from the function and the float32
+    corners that `match` uses, so it is the same number to the last bit; only which pairs are looked at is an estimate, and a generous one.
+    """
+    boxes = boxes.float()
+    frames = int(frame.max()) + 1 if len(frame) else 1
+    best = best_by_shape(spec, boxes, image_hw).amax(0)
+    floor = SLACK * best.clamp(max=threshold)
+    everywhere = floor * (boxes[:, 2:] - boxes[:, :2]).amin(1) < FINEST * max(image_hw)  # touches no anchor, or is a splinter
+    anchor, m = _pairs(spec, boxes, floor.masked_fill(everywhere, 2.0), image_hw)
+    (wild,) = torch.where(everywhere)
+    anchor, m = torch.cat([anchor, torch.arange(len(grid)).repeat(len(wild))]), torch.cat([m, wild.repeat_interleave(len(grid))])
+    overlap = iou(grid[anchor, None], boxes[m, None])[:, 0, 0]
+    anchor += frame[m] * len(grid)
+
+    highest = torch.zeros(frames * len(grid)).scatter_reduce_(0, anchor, overlap, "amax")
+    mine = (overlap > threshold) & (overlap == highest[anchor])
+    matched = torch.full((len(highest),), -1)
+    matched.scatter_reduce_(0, anchor[mine], m[mine], "amin", include_self=False)  # of equal objects the first
+    top = overlap == torch.zeros(len(boxes)).scatter_reduce_(0, m, overlap, "amax")[m]
+    claimed = torch.full((len(boxes),), len(highest)).scatter_reduce_(0, m[top], anchor[top], "amin")  # of equal anchors the first
+    matched.scatter_reduce_(0, claimed, torch.arange(len(boxes)), "amax", include_self=False)  # of objects that claim the same anchor the last
+    return (anchor, m, overlap), matched
+
+
+def _pairs(spec: AnchorSpec, boxes: Tensor, floor: Tensor, image_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Every anchor (P,) and object (P,) whose IoU can reach the object's `floor` (M,), and some more: a window of cells for each shape and box.
+
+    IoU >= f asks for an intersection of at least f / (1 + f) of both areas' sum. What the best row leaves to be found on x bounds the
+    distance of the centres on x, and the best column that on y.
+    """
+    columns, anchors, objects, start = xyxy_to_cxcywh(boxes).T.contiguous(), [], [], 0
+    for sizes, stride, (rows, cols) in zip(clamped(spec, image_hw), spec.strides, spec.grid_hws(image_hw), strict=True):
+        cx, cy, w, h = columns
+        across = nearest_overlap(cx, w, sizes[:, :1], stride, image_hw[1])  # (A, M)
+        along = nearest_overlap(cy, h, sizes[:, 1:], stride, image_hw[0])
+        need = floor / (1 + floor) * (w * h + sizes.prod(1, keepdim=True))
+        a, m = torch.where(across * along >= need)  # (P,)
+        x0, nx = _window(cx[m], (w[m] + sizes[a, 0]) / 2 - need[a, m] / along[a, m], stride, cols)
+        y0, ny = _window(cy[m], (h[m] + sizes[a, 1]) / 2 - need[a, m] / across[a, m], stride, rows)
+        pair = torch.repeat_interleave(nx * ny)
+        k = torch.arange(len(pair)) - ((nx * ny).cumsum(0) - nx * ny)[pair]
+        row, col = y0[pair] + k // nx[pair], x0[pair] + k % nx[pair]
+        anchors.append(start + (row * cols + col) * len(sizes) + a[pair])
+        objects.append(m[pair])
+        start += rows * cols * len(sizes)
+    return torch.cat(anchors), torch.cat(objects)
+
+
+def _window(centre: Tensor, reach: Tensor, stride: int, cells: int) -> tuple[Tensor, Tensor]:
+    """First cell and number of cells whose centres lie within `reach` px of `centre`, on one axis."""
+    first = ((centre - reach) / stride - 0.5).ceil().clamp(min=0)
+    last = ((centre + reach) / stride - 0.5).floor().clamp(max=cells - 1)
+    return first.long(), (last - first + 1).clamp(min=0).long()
+
+
+def _batches(boxes_by_frame: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Boxes (M, 4) of FRAMES frames at a time, and which of these frames each is in (M,)."""
+    for start in range(0, max(1, len(boxes_by_frame)), FRAMES):
+        part = boxes_by_frame[start:start + FRAMES]
+        yield torch.cat([torch.zeros(0, 4), *part]), torch.repeat_interleave(torch.tensor([len(boxes) for boxes in part], dtype=torch.long))
