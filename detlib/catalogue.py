@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from . import benchmark, plots, runs
-from .anchors import BASELINE
+from .anchors import BASELINE, AnchorSpec
+from .coverage import coverage_table
 from .data.augment import augmentations, box_statistics
 from .data.coco import Dataset, Split
 from .evaluate import coco
@@ -57,6 +58,12 @@ class Asked:
         if not 0 <= self.frame < len(self.frames):
             raise ValueError(f"no frame {self.frame}: {self.split} has frames 0 to {len(self.frames) - 1}")
         return self.frame
+
+    @property
+    def anchor_sets(self) -> dict[str, AnchorSpec]:
+        """The baseline's anchors, the report's and those fitted to the data."""
+        return {name: runs.anchor_set(rung(row, self.profile), self.dataset) for name, row in
+                (("baseline", "baseline"), ("report", "report_anchors"), ("fitted", "fitted_anchors"))}
 
     def experiments(self, default: Sequence[str]) -> list[Experiment]:
         """The rungs that were named, else the usual ones of the figure; `fpn+weights=imagenet` names changed fields."""
@@ -153,6 +160,12 @@ FIGURES: dict[str, Entry] = {
     "train_against_val": Entry("do the splits differ by more than chance", lambda a: plots.train_against_val(a.dataset["train"], a.dataset["val"])),
     "frame": Entry("a frame with its boxes (--split, --frame)", lambda a: plots.frames(a.frames, [a.index], channels=a.dataset.channels)),
     "anchors": Entry("the baseline's shapes on a frame (--split, --frame)", lambda a: plots.shapes_on_frame(BASELINE, a.frames, a.index)),
+    "shape_cloud": Entry("boxes and the shapes of the anchor sets (--split)", lambda a: plots.shape_cloud(a.anchor_sets, a.frames)),
+    "recall_curves": Entry("how many boxes have an anchor that fits", lambda a: plots.recall_curves(
+        a.anchor_sets, {name: a.dataset[name] for name in ("train", "val")})),
+    "class_recall": Entry("the same class by class", lambda a: plots.class_recall(a.anchor_sets, a.dataset)),
+    "covered_frame": Entry("which objects of a frame the anchor sets cover (--split, --frame)", lambda a: plots.covered_frame(
+        a.anchor_sets, a.frames, a.index)),
     "box_statistics": Entry("what augmentations do to boxes", lambda a: plots.box_statistics(box_statistics(a.frames, augmentations(a.dataset)))),
     "loader_costs": Entry("what each part of the loader takes", lambda a: plots.loader_costs(benchmark.loader_costs(a.dataset))),
     "losses": Entry("training and validation loss (--rungs)", lambda a: plots.losses(a.runs(("baseline", "adam")))),
@@ -177,6 +190,9 @@ TABLES: dict[str, Entry] = {
     "settings": Entry("every hyper-parameter of a rung (--rungs)", lambda a: pd.concat([settings(e) for e in a.experiments(("baseline",))], axis=1)),
     "summary": Entry("images, boxes, clips of each split", lambda a: plots.summary(a.dataset, a.splits)),
     "anchors": Entry("the baseline's shapes, level by level", lambda a: plots.anchor_table(BASELINE, a.dataset["train"].image_hw).data),
+    "coverage": Entry("recall and mean IoU of the fitted anchors, by class and size (--split)", lambda a: coverage_table(
+        a.anchor_sets["fitted"], a.dataset, a.split).map(lambda value: f"{value:.3f}" if isinstance(value, float) else value)),
+    "matched": Entry("what matching gives to objects, by anchor set (--split)", lambda a: plots.matched(a.anchor_sets, a.frames)),
     "matching": Entry("how objects get their anchors (--split)", lambda a: plots.matching_summary(BASELINE, a.frames)),
     "layers": Entry("the first network, layer by layer", lambda a: layer_table(first_network(a), a.dataset["train"].image_hw)),
     "parameters": Entry("trainable parameters of the first network", lambda a: parameter_table(first_network(a), a.dataset["train"].image_hw)),

@@ -132,13 +132,13 @@ def split_boxes(split: Split) -> Tensor:
 def leave_clips_out(split: Split, folds: int = 4, seed: int = 0, **options: Any) -> pd.DataFrame:
     """Shapes fitted without a fold's clips, measured on the clips they were fitted on and on those left out: one row a fold.
 
-    `options` are those of `fit`. What is chosen by this table (objective, counts, budget) has not seen the validation split.
+    `options` are those of `fit`. What is chosen by this table (objective, counts, budget) has not seen the validation split. With one clip there is
+    nothing to leave out, and the table is empty.
     """
-    if not 2 <= folds <= len(split.clips):
-        raise ValueError(f"{folds} folds of {len(split.clips)} clips: each fold needs a clip; use between 2 and {len(split.clips)} folds")
+    folds = min(folds, len(split.clips))  # each needs a clip
     order = np.random.default_rng(seed).permutation(np.array(split.clips))
     rows = []
-    for fold in range(folds):
+    for fold in range(folds if folds > 1 else 0):
         left_out = set(order[fold::folds])
         parts = [split.subset([i for i, frame in enumerate(split.frames) if (frame.clip in left_out) == out]) for out in (False, True)]
         spec = fit_split(parts[0], **options)

@@ -3,15 +3,20 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 from conftest import coco
 
-from detlib import runs
+from detlib import plots, runs
 from detlib.anchors import BASELINE, REPORT, AnchorSpec
+from detlib.boxes import iou
 from detlib.cli import main
+from detlib.coverage import coverage
 from detlib.data.coco import DataError, open_annotations, open_dataset
 from detlib.evaluate.coco import Detections
 from detlib.experiments import Experiment, rung
 from detlib.fitting import from_json, to_json
+from detlib.matching import objects_by_match
+from detlib.plots.coverage import nearest_anchor
 from detlib.predict import predict
 from detlib.train import fit, load_model
 
@@ -108,3 +113,35 @@ def test_fitted_to_the_real_train_boxes_they_hold_on_val(real, capsys, tmp_path)
     assert main(["anchors", "coverage", str(real / "full_val_annotations.json"), "--anchors", saved, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["recall@0.5"] >= 0.92 and found["mean_iou"] >= 0.66
+
+
+def test_the_nearest_anchor_is_the_best_of_its_shape():
+    """What the figure draws has the IoU that coverage says, on a grid of which the image is no multiple."""
+    torch.manual_seed(0)
+    xy, wh = torch.rand(60, 2) * torch.tensor([190.0, 140.0]), 3 + 50 * torch.rand(60, 2)
+    boxes = torch.cat([xy, xy + wh], 1)
+    found = coverage(REPORT, boxes, (150, 200))
+    for box, value, level, shape in zip(boxes, found.iou, found.level.tolist(), found.shape.tolist(), strict=True):
+        anchor = torch.tensor(nearest_anchor(REPORT, box.tolist(), level, shape, (150, 200)))
+        assert iou(anchor[None], box[None]).item() == pytest.approx(value.item(), abs=1e-4)
+
+
+def test_figures_and_tables_of_sets(small):
+    data = open_dataset(small)
+    sets = {"baseline": BASELINE, "report": REPORT, "mine": AnchorSpec(BASELINE.strides, (((10.0, 20.0),),) * 6, "mine")}
+    for figure in (plots.shape_cloud(sets, data["train"]), plots.recall_curves(sets, {"val": data["val"]}), plots.class_recall(sets, data),
+                   plots.covered_frame(sets, data["val"], 0)):
+        assert figure.png()[:4] == b"\x89PNG"
+    table = plots.matched(sets, data["train"])
+    assert table.loc["objects"].tolist() == ["6"] * 3 and list(table.columns) == list(sets)
+    above, every = torch.cat([objects_by_match(BASELINE.grid_xyxy((128, 256)), data["train"].targets(i)[0]) for i in range(6)]).unbind(-1)
+    assert table.loc["with an anchor above IoU 0.5", "baseline"].startswith(f"{int((above > 0).sum())} (")
+    assert table.loc["anchors an object, mean", "baseline"] == f"{every.double().mean():.1f}"
+
+
+def test_gain_against_coverage(small):
+    data = open_dataset(small)
+    both = (("adam", "baseline"), ("flip", "report"))
+    runs_of = {name: [fit(rung(name, "smoke", anchors=anchors), data, progress=False)] for name, anchors in both}
+    figure = plots.gain_against_coverage(data, (BASELINE, runs_of["adam"]), (REPORT, runs_of["flip"]))
+    assert {t.get_text() for t in figure.axes[0].texts} <= {"car", "person"} and figure.axes[0].texts

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from detlib.experiments import LADDER, PROFILES, Experiment, ladder, profile_name, rung
+from detlib.experiments import LADDER, PROFILES, Experiment, ladder, markdown, parse, profile_name, rung, seed_count
 
 PACKAGE = Path(__file__).resolve().parents[1] / "detlib"
 ORDER = ["files", "boxes", "experiments", "anchors", "matching", "data", "coverage", "fitting", "models", "runs", "machine", "evaluate",
@@ -38,6 +38,32 @@ def test_unknown_names_are_refused_with_the_known():
         rung("fpn", lr=3)
     with pytest.raises(ValueError, match="there are smoke, laptop, report"):
         profile_name("large")
+
+
+def test_an_experiment_prints_what_it_changes():
+    """In the notebooks, in the README and in a terminal it is one table: what differs from the row above in bold, all else not."""
+    last = str(rung("fpn", "smoke")).splitlines()[-1]
+    assert last == "| fpn | adamw | flip | resnet | **fpn** | hard_negatives | 0 | None | baseline | train | none |"
+    variant = rung("fpn", "smoke", weights="imagenet")
+    assert re.findall(r"\*\*(.+?)\*\*", str(variant)) == ["imagenet"] and variant.command == "detlib train fpn --set weights=imagenet"
+    assert rung("fpn", "smoke")._repr_html_().count("font-weight: bold") == 1
+    assert markdown() in (PACKAGE.parent / "README.md").read_text(), "the README's table is what `detlib table experiments` prints"
+
+
+def test_experiments_are_read_from_text():
+    assert parse("fpn+backbone=mobilenet+weights=imagenet", "smoke", 2) == rung("fpn", "smoke", 2, backbone="mobilenet", weights="imagenet")
+    assert parse("bias_init+prior=0.1+head_depth=2").prior == 0.1 and parse("bias_init+prior=None").prior is None
+    for text, error in (("fpn+weights", "FIELD=VALUE"), ("fpn+prior=x", "is a number"), ("fpn+lr=1", "has no lr"), ("fnp", "no rung 'fnp'")):
+        with pytest.raises(ValueError, match=error):
+            parse(text)
+
+
+def test_seeds_by_argument_and_environment(monkeypatch):
+    assert seed_count() == 1 and seed_count("3") == 3
+    monkeypatch.setenv("DETLIB_SEEDS", "2")
+    assert seed_count() == 2 and seed_count(4) == 4
+    with pytest.raises(ValueError, match="'-1' seeds"):
+        seed_count("-1")
 
 
 def test_profile_from_the_environment(monkeypatch):

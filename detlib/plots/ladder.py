@@ -48,7 +48,7 @@ def ladder(rows: Sequence[Row], dataset: Dataset, null: Difference | None = None
     left.set_xlim(0, 1.18 * max([0.01, *(row.value[2] for row in run if np.isfinite(row.value[2]))]))
     right.set(xlabel="difference in mAP", title="gain on the row above, same clips and seeds")
     ends = [abs(v) for gain in [*(row.gain for row in rows), null] if gain for v in (gain.low, gain.high) if np.isfinite(v)]
-    right.set_xlim(-1.25 * max([0.005, *ends]), 1.6 * max([0.005, *ends]))
+    right.set_xlim(-1.6 * max([0.005, *ends]), 1.6 * max([0.005, *ends]))
     for axis in axes[0]:
         axis.grid(axis="y", visible=False)
     return figure
@@ -64,4 +64,7 @@ def _gain(axis: Axes, place: int, gain: Difference, colour: str) -> None:
 def _bar(axis: Axes, place: int, value: float, low: float, high: float, colour: str, text: str) -> None:
     axis.plot([low, high], [place, place], color=colour, linewidth=5, alpha=0.4, solid_capstyle="butt")
     axis.plot([value], [place], "o", color=colour, markersize=7, markeredgecolor="white")
-    axis.annotate(text, (high if np.isfinite(high) else value, place), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
+    left = value < 0  # the number stands on the side away from zero
+    end = low if left else high
+    axis.annotate(text, (end if np.isfinite(end) else value, place), xytext=(-6 if left else 6, 0), textcoords="offset points", va="center",
+                  ha="right" if left else "left", fontsize=9)
