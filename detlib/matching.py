@@ -27,18 +27,19 @@ def match(anchors: Tensor, boxes: Tensor, threshold: float = THRESHOLD) -> Tenso
     return matched
 
 
-def targets(anchors: Tensor, boxes: list[Tensor], labels: list[Tensor], threshold: float = THRESHOLD) -> tuple[Tensor, Tensor]:
+def targets(anchors: Tensor, boxes: list[Tensor], labels: list[Tensor], matched: list[Tensor] | None = None) -> tuple[Tensor, Tensor]:
     """What a batch of N images asks of every anchor: classes (N, R), 0 = background, and encoded boxes (N, R, 4).
 
-    `anchors` (R, 4) cxcywh px; `boxes` and `labels` hold (M, 4) xyxy px and (M,) for each image. Boxes of background anchors are zero.
+    `anchors` (R, 4) cxcywh px; `boxes` and `labels` hold (M, 4) xyxy px and (M,) for each image; `matched` what `match` gives for each, where it is
+    known already. Boxes of background anchors are zero.
     """
     corners = cxcywh_to_xyxy(anchors)
+    matched = matched or [match(corners, image_boxes) for image_boxes in boxes]
     classes = torch.zeros(len(boxes), len(anchors), dtype=torch.long, device=anchors.device)
     deltas = torch.zeros(len(boxes), len(anchors), 4, device=anchors.device)
-    for n, (image_boxes, image_labels) in enumerate(zip(boxes, labels, strict=True)):
-        matched = match(corners, image_boxes, threshold)
-        (foreground,) = torch.where(matched >= 0)
-        objects = matched[foreground]
+    for n, (image_boxes, image_labels, object_of) in enumerate(zip(boxes, labels, matched, strict=True)):
+        (foreground,) = torch.where(object_of >= 0)
+        objects = object_of[foreground]
         classes[n, foreground] = image_labels[objects]
         deltas[n, foreground] = encode(image_boxes[objects], anchors[foreground])
     return classes, deltas

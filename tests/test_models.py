@@ -8,6 +8,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 from detlib.anchors import BASELINE, SPECS, AnchorSpec
 from detlib.experiments import ladder, rung
+from detlib.matching import targets
 from detlib.models.detector import Detector, build, trainable_parameters
 from detlib.models.fpn import FPN
 from detlib.models.heads import Head
@@ -139,3 +140,17 @@ def test_pieces_are_what_they_say():
 def test_the_reports_parameter_table_is_reconciled_to_the_last_one():
     table = reconciliation()
     assert set(table["left over"]) == {"0"} and table.loc["fpn", "ResNet's fc, unused"] == "2,049,000" and len(table) == 7
+
+
+def test_the_loss_of_local_matching_is_that_of_the_whole_grid():
+    """On images with crowds of boxes and with none, to the last bit."""
+    torch.manual_seed(0)
+    model, image_hw = small("fpn"), (128, 256)
+    logits, deltas = torch.randn(3, BASELINE.count(image_hw), 4), torch.randn(3, BASELINE.count(image_hw), 4)
+    corner, wh = torch.rand(40, 2) * torch.tensor([220.0, 100.0]), 4 + 40 * torch.rand(40, 2)
+    boxes = [torch.cat([corner, corner + wh], 1), torch.zeros(0, 4), torch.cat([corner, corner + wh], 1)[:3]]
+    labels = [torch.randint(1, 4, (len(b),)) for b in boxes]
+    classes, encoded = targets(model.grid(image_hw, torch.device("cpu")), boxes, labels)
+    expected = detection_loss(logits, deltas, classes, encoded, "focal")
+    assert classes.count_nonzero() > 40 and all(torch.equal(expected[k], v) for k, v in
+                                                model.loss(logits, deltas, boxes, labels, image_hw, "focal").items())
