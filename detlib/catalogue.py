@@ -13,6 +13,7 @@ from .coverage import coverage_table
 from .data.augment import augmentations, box_statistics
 from .data.coco import Dataset, Split
 from .evaluate import coco
+from .evaluate.compare import difference
 from .evaluate.crosscheck import cross_check
 from .evaluate.ladder import climb, elsewhere, ladder_table, null_difference, report_table, seed_spread
 from .experiments import Experiment, ladder, markdown, parse, rung, seed_count, settings
@@ -207,6 +208,8 @@ TABLES: dict[str, Entry] = {
         {name: coco.table(run.metrics)["value"] for name, run in a.runs(("adam",)).items()}, axis=1)),
     "classes": Entry("AP of each class (--rungs)", lambda a: plots.class_values(a.runs(("baseline", "adam")))),
     "cross_check": Entry("our metrics against pycocotools (--rungs)", lambda a: cross_check(next(iter(a.runs(("adam",)).values())), a.dataset)),
+    "difference": Entry("what can be said about two rungs (--rungs, --seeds)", lambda a: pd.DataFrame(
+        {"so": {"-": difference(*pair(a), a.dataset).sentence}})),
     "ladder": Entry("the climb with its intervals (--seeds)", lambda a: ladder_table(climb(a.dataset, a.profile, a.seeds))),
     "elsewhere": Entry("the climb on all other data that have runs (--seeds)", lambda a: elsewhere(a.dataset, a.profile, a.seeds)),
     "seeds": Entry("what seeds alone do (--seeds)", lambda a: seed_spread(climb(a.dataset, a.profile, a.seeds))),

@@ -48,13 +48,13 @@ class Difference:
         if self.clips < FEWEST_CLIPS:
             return f"{names}: {signed(self.value)} mAP on one validation clip, which gives no interval; nothing can be said."
         ways = comb(2 * self.clips - 2, self.clips - 1)  # multisets of n - 1 out of n
-        few = f" So few clips give only {ways} different resamples: take the interval for a hint." if ways < RESAMPLES else ""
+        few = f" So few clips give only {ways} different resamples: take the interval as a hint." if ways < RESAMPLES else ""
         if self.low <= 0 <= self.high:
             said = "it contains zero: no measurable difference."
         elif len(self.seeds) == 1:
-            said = f"it leaves zero out: on streets like these, this training of {self.second if self.low > 0 else self.first} is the better one."
+            said = f"it excludes zero: on streets like these, this training of {self.second if self.low > 0 else self.first} is the better one."
         else:
-            said = f"it leaves zero out: on streets like these, {self.second if self.low > 0 else self.first} is better."
+            said = f"it excludes zero: on streets like these, {self.second if self.low > 0 else self.first} is better."
         if len(self.seeds) == 1:
             over, noise = "", " One seed each: how much the result changes from training to training is not in it."
         else:
@@ -73,15 +73,16 @@ def pairs(a: Sequence[Run], b: Sequence[Run]) -> list[tuple[Run, Run]]:
     return list(zip(a, b, strict=False))
 
 
-def paired_resamples(a: Sequence[Run], b: Sequence[Run], dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """mAP of both rows in the same resamples of clips and seeds, (1 + RESAMPLES,) each; first stands the value over all of them."""
+def paired_resamples(a: Sequence[Run], b: Sequence[Run], dataset: Dataset | None) -> tuple[np.ndarray, np.ndarray, int]:
+    """mAP of both rows' paired trainings in the same resamples, (S, 1 + RESAMPLES) each, first on all clips, once; and the number of clips."""
     first, second = zip(*pairs(a, b), strict=True)
-    return resampled_map(first, dataset), resampled_map(second, dataset)
+    values, clips = resampled_map(first, dataset)
+    return values, resampled_map(second, dataset)[0], clips
 
 
-def difference(a: Sequence[Run], b: Sequence[Run], dataset: Dataset) -> Difference:
-    """mAP of row b minus that of row a: both meet the same clips and seeds in every resample, so what is hard for both cancels."""
-    first, second = paired_resamples(a, b, dataset)
+def difference(a: Sequence[Run], b: Sequence[Run], dataset: Dataset | None) -> Difference:
+    """mAP of row b minus that of row a: both meet the same clips and seeds, so what is hard for both cancels."""
+    first, second, clips = paired_resamples(a, b, dataset)
+    gains = second - first
     seeds = tuple((x.experiment.seed, y.experiment.seed) for x, y in pairs(a, b))
-    return Difference(a[0].experiment.rung, b[0].experiment.rung, float(second[0] - first[0]), *interval((second - first)[1:]), seeds,
-                      len(dataset["val"].clips))
+    return Difference(a[0].experiment.rung, b[0].experiment.rung, *interval(gains[:, 0], gains[:, 1:].mean(axis=0), clips), seeds, clips)

@@ -1,13 +1,16 @@
-"""How sure a metric is: a bootstrap over clips, since neighbouring frames of a clip repeat each other, and over the seeds of repeated trainings.
+"""How sure a metric is: neighbouring frames of a clip repeat each other, so clips are the sample; and a training repeated gives another network.
 
-Each resample draws one less than there are: with as many, the variance of the resampled means is too small by (n - 1) / n, which for three clips
-or three seeds is a third (Rao and Wu 1988, sec. 2). The draws are the same for all runs on the same frames.
+Two sources of doubt, added up. Clips: a bootstrap, with the same draws for all runs on the same frames; each draws one clip less than there are,
+since with as many the variance of a resampled mean is too small by the factor (n - 1) / n (Rao and Wu 1988). Seeds: the sample variance over repeated
+trainings; three of them are too few to be resampled. The interval is Student's t with Satterthwaite's degrees of freedom, which is what makes it wide
+where seeds or clips are few (Welch 1947).
 """
 import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import t
 
 from ..data.coco import Dataset, Split
 from ..files import write_atomic
@@ -16,7 +19,7 @@ from .coco import RECALLS, THRESHOLDS, ClassMatches, Detections, match_detection
 
 RESAMPLES = 1000
 LEVEL = 0.95
-SCHEME = 1  # of drawing, with RESAMPLES: another number makes kept values be computed anew
+SCHEME = 2  # of drawing and keeping: with another number, values are computed anew
 CHUNK = 4_000_000  # weights held at once
 
 
@@ -24,13 +27,9 @@ def clip_weights(split: Split, resamples: int = RESAMPLES, seed: int = 0) -> np.
     """How often each frame counts in each resample of the clips, (resamples, frames); one clip alone is drawn always."""
     names = split.clips
     clip = np.array([names.index(frame.clip) for frame in split.frames])
-    counts = np.stack([np.bincount(pick, minlength=len(names)) for pick in draws(len(names), resamples, [seed, 0])])
+    picks = np.random.default_rng(seed).integers(len(names), size=(resamples, max(1, len(names) - 1)))
+    counts = np.stack([np.bincount(pick, minlength=len(names)) for pick in picks])
     return counts[:, clip].astype(float)
-
-
-def draws(number: int, resamples: int, seed: Sequence[int]) -> np.ndarray:
-    """Which of `number` things each resample holds, one less than there are, (resamples, max(1, number - 1))."""
-    return np.random.default_rng(seed).integers(number, size=(resamples, max(1, number - 1)))
 
 
 def resampled_ap(matches: ClassMatches, weights: np.ndarray) -> np.ndarray:
@@ -67,45 +66,51 @@ def bootstrap(matches: Sequence[ClassMatches], weights: np.ndarray) -> np.ndarra
     return mean_over_classes(np.stack([resampled_ap(m, weights) for m in matches], axis=1))
 
 
-def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """The central interval that holds this share of the resamples (percentile method, Efron and Tibshirani 1993, sec. 13.3)."""
-    if not np.isfinite(values).any():
-        return float("nan"), float("nan")
-    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def interval(by_seed: np.ndarray, by_resample: np.ndarray, clips: int, level: float = LEVEL) -> tuple[float, float, float]:
+    """A mean with the ends of its interval: values of each training (S,) on all clips, and their mean in each resample of the clips (B,).
+
+    With one training, what trainings differ by is not in it; with one clip, what clips differ by is not.
+    """
+    value, seeds = float(np.mean(by_seed)), len(by_seed)
+    of_seeds = float(np.var(by_seed, ddof=1)) / seeds if seeds > 1 else 0.0
+    of_clips = float(np.nanvar(by_resample)) if clips > 1 and np.isfinite(by_resample).any() else 0.0
+    if not np.isfinite(value) or of_seeds + of_clips == 0:
+        return value, value, value
+    freedom = (of_seeds + of_clips) ** 2 / (of_seeds**2 / max(seeds - 1, 1) + of_clips**2 / max(clips - 1, 1))
+    half = float(t.ppf((1 + level) / 2, freedom)) * (of_seeds + of_clips) ** 0.5
+    return value, value - half, value + half
 
 
 def kept_resamples(run: Run) -> Path:
     """Where the resampled values of a finished run are kept."""
-    return run.folder / f"resamples{SCHEME}.npy"
+    return run.folder / f"resamples{SCHEME}.npz"
 
 
-def resampled_classes(run: Run, dataset: Dataset | None) -> np.ndarray:
-    """AP of each class in every resample of the validation clips, (1 + RESAMPLES, K); first stands the value on all clips, once.
+def resampled_classes(run: Run, dataset: Dataset | None) -> tuple[np.ndarray, int]:
+    """AP of each class in every resample of the validation clips, (1 + RESAMPLES, K), first the value on all clips, once; and the number of clips.
 
     Computed once for a finished run, and kept in its folder; without a data set only what is kept there can be had.
     """
     path = kept_resamples(run)
     if path.is_file() or dataset is None:
-        return np.load(path)
+        with np.load(path) as kept:
+            return kept["ap"], int(kept["clips"])
     split = dataset["val"]
     weights = np.concatenate([np.ones((1, len(split))), clip_weights(split)])
     matches = match_detections(Detections.from_coco(run.detections(), split), split, {})
     values = np.stack([resampled_ap(m, weights) for m in matches], axis=1)
-    np.save(file := io.BytesIO(), values)
+    np.savez(file := io.BytesIO(), ap=values, clips=len(split.clips))
     write_atomic(path, file.getvalue())
-    return values
+    return values, len(split.clips)
 
 
-def resampled_map(runs: Sequence[Run], dataset: Dataset | None) -> np.ndarray:
-    """Mean mAP of repeated trainings, (1 + RESAMPLES,): first over all seeds and clips, then over those that each resample draws."""
-    values = np.stack([mean_over_classes(resampled_classes(run, dataset)) for run in runs])  # (S, 1 + B)
-    picks = draws(len(runs), RESAMPLES, [0, 1])  # (B, S - 1)
-    drawn = np.take_along_axis(values[:, 1:], picks.T, axis=0).mean(axis=0)
-    return np.concatenate([values[:, :1].mean(axis=0), drawn])
+def resampled_map(runs: Sequence[Run], dataset: Dataset | None) -> tuple[np.ndarray, int]:
+    """mAP of repeated trainings, (S, 1 + RESAMPLES), first the value on all clips, once; and the number of clips."""
+    found = [resampled_classes(run, dataset) for run in runs]
+    return np.stack([mean_over_classes(ap) for ap, _ in found]), found[0][1]
 
 
 def map_interval(runs: Sequence[Run], dataset: Dataset | None) -> tuple[float, float, float]:
-    """mAP of repeated trainings with the ends of its interval over clips and, where there are several, seeds."""
-    values = resampled_map(runs, dataset)
-    return float(values[0]), *interval(values[1:])
+    """Mean mAP of repeated trainings with the ends of its interval, over clips and, where there are several, seeds."""
+    values, clips = resampled_map(runs, dataset)
+    return interval(values[:, 0], values[:, 1:].mean(axis=0), clips)

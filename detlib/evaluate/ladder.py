@@ -8,8 +8,8 @@ import pandas as pd
 from ..data.coco import Dataset
 from ..experiments import NULL, Experiment, ladder, rung, seed_count
 from ..runs import Run, find_runs, known_data
-from .compare import Difference, difference, pairs, signed
-from .intervals import LEVEL, interval, kept_resamples, map_interval, resampled_map
+from .compare import Difference, difference, signed
+from .intervals import LEVEL, kept_resamples, map_interval
 
 # mAP on the real validation frames after 1,000 steps (extended: 6,000), read off the report's plots to about 0.001, by our names of its models
 REPORTED_MAP = {"baseline": 0.042, "flip": 0.042, "fpn": 0.056, "focal": 0.059, "deep_heads": 0.047, "bias_init": 0.056, "report_anchors": 0.071,
@@ -109,9 +109,8 @@ def elsewhere(dataset: Dataset, profile: str | None = None, seeds: int | None = 
                 middle, low, high = map_interval(runs, None)
                 value[name] = f"{middle:.3f} [{low:.3f}, {high:.3f}], seeds {_seeds(runs)}"
             if runs and above:
-                a, b = (resampled_map(side, None) for side in zip(*pairs(above, runs), strict=True))
-                low, high = interval((b - a)[1:])
-                gain[name] = f"{signed(b[0] - a[0])} [{signed(low)}, {signed(high)}]"
+                found_gain = difference(above, runs, None)
+                gain[name] = f"{signed(found_gain.value)} {_gain_interval(found_gain)}"
             above = runs
     if not columns:
         return pd.DataFrame({"other data": ["none has runs of this profile"]}, index=["-"])

@@ -24,8 +24,8 @@ def ladder(rows: Sequence[Row], dataset: Dataset, null: Difference | None = None
     sized = f"profile {sizes['name']}, {sizes['steps']} steps of {sizes['batch']} images; " if sizes else ""
     over = f"{len(seeds)} seeds" if len(seeds) > 1 else "one seed, so what trainings differ by is not in the intervals"
     note = (f"{sized}data {plain(dataset.name, 40)}, {len(dataset['val'])} validation frames of {len(dataset['val'].clips)} clips, {over}\n"
-            f"bars: {LEVEL:.0%} bootstrap interval over clips{' and seeds' if len(seeds) > 1 else ''}, {RESAMPLES:,} resamples shared by all rows; "
-            f"small dots: single trainings")
+            f"bars: {LEVEL:.0%} interval over clips ({RESAMPLES:,} resamples, shared by all rows){' and seeds' if len(seeds) > 1 else ''}"
+            f"{'; small dots: single trainings' if len(seeds) > 1 else ''}")
     places = len(rows) + (1 if null else 0)
     figure, axes = sheet(1, 2, 1.5 + 0.36 * places, "The ladder: what each step reached, and what it gained", note, sharey=True)
     left, right = axes[0]
@@ -46,7 +46,8 @@ def ladder(rows: Sequence[Row], dataset: Dataset, null: Difference | None = None
     names = [row.name if place == 0 else f"+ {row.name}" for place, row in enumerate(rows)] + (["no change: other seeds"] if null else [])
     left.set(yticks=range(places), yticklabels=names, ylim=(places - 0.4, -0.6), xlabel="mAP", title="mAP")
     left.set_xlim(0, 1.18 * max([0.01, *(row.value[2] for row in run if np.isfinite(row.value[2]))]))
-    right.set(xlabel="difference in mAP", title="gain on the row above, same clips and seeds")
+    seeds_too = ", same seeds but in the last line" if null else ", same seeds"
+    right.set(xlabel="difference in mAP", title=f"gain on the row above: same clips{seeds_too}")
     ends = [abs(v) for gain in [*(row.gain for row in rows), null] if gain for v in (gain.low, gain.high) if np.isfinite(v)]
     right.set_xlim(-1.6 * max([0.005, *ends]), 1.6 * max([0.005, *ends]))
     for axis in axes[0]:

@@ -21,7 +21,7 @@ def run_note(runs: Mapping[str, Run]) -> str:
     sizes, rows = run.config["profile"], run.log_rows()
     seeds = sorted({r.experiment.seed for r in runs.values()})
     text = (f"profile {sizes['name']}: {rows[-1]['step'] if rows else 0} of {sizes['steps']} steps of {sizes['batch']} images, "
-            f"seed {', '.join(map(str, seeds))} (one run a line); data {plain(run.config['data']['name'], 40)}")
+            f"seed {', '.join(map(str, seeds))} (one line per run); data {plain(run.config['data']['name'], 40)}")
     vals = [row["val"] for row in rows if "val" in row]
     return text + (f"; mAP is the mean over {vals[-1]['classes_with_objects']} of {vals[-1]['classes']} classes" if vals else "")
 
@@ -35,7 +35,7 @@ def losses(runs: Mapping[str, Run]) -> Figure:
             _loss_line(axis, run.log(), part, name)
         axis.set(title=title, xlabel="step", ylim=(0, top_of([run.log() for run in runs.values()], part)))
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axis.set_ylabel("loss a positive anchor" if part == "loss" else "")
+        axis.set_ylabel("loss per positive anchor" if part == "loss" else "")
     axes[0][0].legend(loc="best")
     return figure
 
@@ -133,8 +133,8 @@ def progress(run: Run) -> Figure:
 
 def interval_note(runs: Mapping[str, Run], dataset: Dataset) -> str:
     """The line under a figure of intervals: what was drawn again, how often, from how many."""
-    return (f"{LEVEL:.0%} bootstrap interval over {len(dataset['val'].clips)} validation clips, {RESAMPLES:,} resamples; one training each, so the "
-            f"choice of seed is not in it\n{run_note(runs)}")
+    return (f"{LEVEL:.0%} interval over {len(dataset['val'].clips)} validation clips, from {RESAMPLES:,} bootstrap resamples; one training each, so "
+            f"the choice of seed is not in it\n{run_note(runs)}")
 
 
 @style()
