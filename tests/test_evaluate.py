@@ -4,7 +4,7 @@ import pytest
 from conftest import coco, write_dataset
 
 from detlib.data.coco import open_dataset
-from detlib.evaluate.coco import Detections, evaluate, match_detections, metrics, table
+from detlib.evaluate.coco import Detections, evaluate, found_above, match_detections, metrics, table
 from detlib.evaluate.crosscheck import cross_check, pycocotools_metrics
 from detlib.evaluate.intervals import bootstrap, clip_weights, interval
 from detlib.experiments import rung
@@ -129,3 +129,13 @@ def test_a_trained_run_agrees_with_pycocotools(small):
     data = open_dataset(small)
     run = fit(rung("adam", "smoke"), data, progress=False)
     assert cross_check(run, data)["difference"].max() < 1e-9
+
+
+def test_eagerness_by_hand(tmp_path):
+    """Two frames, three detections: one right with 0.9, one right but too late for its object, one beside it with 0.3."""
+    content = coco([("v_1.png", 100, 100), ("v_2.png", 100, 100)], [(0, 1, [0, 0, 10, 10])])
+    split = open_dataset(write_dataset(tmp_path, {"val": content}, pictures=False))["val"]
+    found = Detections(np.zeros(3, int), np.ones(3, int), np.array([0.9, 0.6, 0.3]), np.array([[0, 0, 10, 10], [0, 0, 10, 9], [50, 50, 60, 60.0]]))
+    table = found_above({"mine": found, "silent": Detections.collect([])}, split, (0.05, 0.5, 0.95))
+    assert table.loc["mine"].tolist() == ["1.5, 33 of 100 right", "1.0, 50 of 100 right", "none"]
+    assert table.loc["silent"].tolist() == ["none"] * 3

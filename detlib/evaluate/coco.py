@@ -1,5 +1,5 @@
 """COCO's detection metrics (Lin et al. 2014), from matches that are computed once and can be weighted by frame."""
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -192,6 +192,18 @@ def frame_recall(detections: Detections, split: Split, score_min: float) -> np.n
     for m in matches:
         np.add.at(found, m.frame, m.hit[0, 0] & ~m.ignored[0, 0] & (m.score >= score_min))
     return np.divide(found, objects, out=np.full(len(split), np.nan), where=objects > 0)
+
+
+def found_above(detections: Mapping[str, Detections], split: Split, scores: Sequence[float] = (0.05, 0.25, 0.5, 0.75)) -> pd.DataFrame:
+    """How eager models are: detections per frame above each score, and how many of 100 hit an object (right class, IoU at least 0.5)."""
+    rows: dict[str, dict[str, str]] = {}
+    for name, found in detections.items():
+        matches = match_detections(found, split, {})
+        score = np.concatenate([m.score for m in matches])
+        hit = np.concatenate([m.hit[0, 0] & ~m.ignored[0, 0] for m in matches])
+        rows[name] = {f"score above {least:g}": "none" if not (above := score > least).any() else
+                      f"{above.sum() / max(len(split), 1):.1f}, {100 * hit[above].mean():.0f} of 100 right" for least in scores}
+    return pd.DataFrame(rows).T
 
 
 def table(results: dict) -> pd.DataFrame:

@@ -35,7 +35,7 @@ def hard_negative_loss(logits: Tensor, classes: Tensor) -> Tensor:
 def focal_loss(logits: Tensor, classes: Tensor, gamma: float = GAMMA, alpha: tuple[float, float] = ALPHA) -> Tensor:
     """Focal loss (Lin et al. 2017b, eq. 5), softmax form: -alpha (1 - p)^gamma log p of the right class, over all anchors."""
     log_p = log_softmax(logits, dim=-1).gather(-1, classes[..., None])[..., 0]  # (N, R)
-    weight = torch.where(classes > 0, alpha[1], alpha[0])
+    weight = torch.where(classes > 0, logits.new_tensor(alpha[1]), logits.new_tensor(alpha[0]))
     return -(weight * (1 - log_p.exp()) ** gamma * log_p).sum()
 
 

@@ -9,4 +9,4 @@ from .data import size_scatter, sizes_by_class, summary, train_against_val
 from .ladder import ladder
 from .proofs import depth_toy, focal_curves, focal_scores, footprints, head_reach, initial_foreground, loss_shares, reach
 from .style import class_colours, draw_boxes, pictures, rung_colour
-from .training import class_values, classes, interval_note, intervals, losses, progress, truth_and_found, validation
+from .training import class_values, classes, first_steps, interval_note, intervals, losses, progress, truth_and_found, validation

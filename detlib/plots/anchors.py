@@ -63,22 +63,28 @@ def toy_table(spec: AnchorSpec, image_hw: tuple[int, int], boxes: Tensor, names:
 
 
 @style()
-def shapes_on_frame(spec: AnchorSpec, split: Split, index: int) -> Figure:
-    """The part of a frame around its object of median size, its objects, and every anchor shape of the cells nearest to that object's centre."""
+def shapes_on_frame(spec: AnchorSpec, split: Split, index: int, levels: int | None = None) -> Figure:
+    """The part of a frame around its object of median size, its objects, and every anchor shape of the cells nearest to that object's centre.
+
+    Of the finest `levels` only, and then seen from nearer, where they are named.
+    """
     image, boxes = split.image(index), split.targets(index)[0]
     height, width = image.shape[-2:]
     x1, y1, x2, y2 = boxes[area(boxes).argsort()[len(boxes) // 2]].tolist() if len(boxes) else (0, 0, width, height)
     point = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
-    shown = min(width, 3 * height)
-    left = float(np.clip(point[0] - shown / 2, 0, width - shown))
-    figure, axes = sheet(1, 1, 1.25 + 9.8 * height / shown, f"The {spec.name} anchors around one object",
-                         "outlines: all shapes of the cells nearest to the cross, clamped to the image; a colour a level\n"
+    tall = height if levels is None else min(height, 1.6 * max(h for shapes in spec.shapes[:levels] for _, h in shapes))
+    shown = min(width, 3 * tall)
+    left, top = (float(np.clip(middle - side / 2, 0, whole - side))
+                 for middle, side, whole in ((point[0], shown, width), (point[1], tall, height)))
+    figure, axes = sheet(1, 1, 1.25 + 9.8 * tall / shown, f"The {spec.name} anchors around one object",
+                         f"outlines: all shapes of the cells nearest to the cross{'' if levels is None else f', of the {levels} finest levels'}, "
+                         "clamped to the image; a colour per level\n"
                          f"white: objects of {plain(split.frames[index].file_name, 80)}; the cross is on the one of median size")
     axis = axes[0][0]
     axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest", alpha=0.4)
     for x1, y1, x2, y2 in boxes.tolist():
         axis.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, facecolor="#FFFFFFB0", edgecolor="black", linewidth=1.2))
-    for level, (stride, shapes) in enumerate(zip(spec.strides, spec.shapes, strict=True)):
+    for level, (stride, shapes) in enumerate(zip(spec.strides[:levels], spec.shapes[:levels], strict=True)):
         cx, cy = (np.floor(point / stride) + 0.5) * stride
         colour = LEVELS(0.95 * level / len(spec.strides))
         for n, (w, h) in enumerate(shapes):
@@ -86,7 +92,7 @@ def shapes_on_frame(spec: AnchorSpec, split: Split, index: int) -> Figure:
             axis.add_patch(Rectangle((cx - w / 2 - 0.5, cy - h / 2 - 0.5), w, h, fill=False, edgecolor=colour, linewidth=1.4,
                                      label=f"stride {stride}" if n == 0 else None))
     axis.plot(*point, "+", color="#D55E00", markersize=14, markeredgewidth=2)
-    axis.set(xlim=(left - 0.5, left + shown - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
+    axis.set(xlim=(left - 0.5, left + shown - 0.5), ylim=(top + tall - 0.5, top - 0.5), xticks=[], yticks=[])
     figure.legend(loc="outside upper right", ncols=len(spec.strides), handlelength=1.2, columnspacing=1)
     axis.grid(visible=False)
     return figure

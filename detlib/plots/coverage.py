@@ -46,9 +46,9 @@ def recall_curves(specs: Mapping[str, AnchorSpec], splits: Mapping[str, Split]) 
     for axis, (name, split) in zip(axes[0], splits.items(), strict=True):
         for set_name, spec in specs.items():
             found, colour = covered(spec, split), set_colours(list(specs))[set_name]
-            iou = np.sort(found.iou.numpy())
+            iou, anchors = np.sort(found.iou.numpy()), spec.count(spec.padded(split.image_hw))
             axis.plot(thresholds, 1 - np.searchsorted(iou, thresholds) / max(len(iou), 1), color=colour, linewidth=2,
-                      label=f"{plain(set_name)}: {found.recall():.3f} at {THRESHOLD:g}, mean IoU {found.mean:.3f}")
+                      label=f"{plain(set_name)}, {anchors:,} anchors: {found.recall():.3f} at {THRESHOLD:g}, mean IoU {found.mean:.3f}")
         axis.axvline(THRESHOLD, color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
         axis.set(title=plain(name), xlabel="IoU of the best anchor, at least", xlim=(thresholds[0], 1), ylim=(0, 1.02))
         axis.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.17))
@@ -58,7 +58,7 @@ def recall_curves(specs: Mapping[str, AnchorSpec], splits: Mapping[str, Split]) 
 
 @style()
 def shape_cloud(specs: Mapping[str, AnchorSpec], split: Split) -> Figure:
-    """Width against height of a split's boxes (darker: more), and on them the shapes of each set, a panel a set, a colour a level; both axes log."""
+    """Width against height of a split's boxes (darker: more), and on them the shapes of each set, a panel per set; both axes log."""
     boxes, image_hw = objects(split), split.image_hw
     sizes = {name: [[(min(w, image_hw[1]), min(h, image_hw[0])) for w, h in level] for level in spec.shapes] for name, spec in specs.items()}
     every = np.array([shape for levels in sizes.values() for level in levels for shape in level])
@@ -66,7 +66,7 @@ def shape_cloud(specs: Mapping[str, AnchorSpec], split: Split) -> Figure:
     columns = min(3, len(specs))
     rows = -(-len(specs) // columns)
     figure, axes = sheet(rows, columns, 1.0 + 3.4 * rows, "Boxes, and shapes to fit them",
-                         note({split.name: split}, "grey: boxes, darker: more; dots: shapes, clamped to the image, a colour a level"),
+                         note({split.name: split}, "grey: boxes, darker: more; dots: shapes, clamped to the image, a colour per level"),
                          sharex=True, sharey=True)
     bins = np.linspace(*np.log10(limits), 48)
     for axis, (name, levels) in zip(axes.flat, sizes.items(), strict=False):
@@ -122,18 +122,18 @@ def covered_frame(specs: Mapping[str, AnchorSpec], split: Split, index: int) -> 
     """A frame once for each set: objects with an anchor above matching's threshold solid, those without dashed, and the best anchor of these."""
     image, (boxes, _) = split.image(index), split.targets(index)
     height, width = image.shape[-2:]
-    figure, axes = sheet(len(specs), 1, 0.9 + len(specs) * (10.0 * height / width + 0.32), "Which objects does a set see?",
-                         f"{plain(split.frames[index].file_name, 80)}; solid: an anchor overlaps the object by IoU above {THRESHOLD:g}; "
+    figure, axes = sheet(len(specs), 1, 0.9 + len(specs) * (10.0 * height / width + 0.32), "Which objects does a set cover?",
+                         f"{plain(split.frames[index].file_name, 80)}; solid: an anchor overlaps the object by IoU {THRESHOLD:g} or more; "
                          "dashed: none does; white: the best that there is")
     for axis, (name, spec) in zip(axes[:, 0], specs.items(), strict=True):
         found = coverage(spec, boxes, split.image_hw)
         axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest", alpha=0.75, aspect="auto")
         for box, overlap, level, shape in zip(boxes.tolist(), found.iou.tolist(), found.level.tolist(), found.shape.tolist(), strict=True):
-            if overlap <= THRESHOLD:
+            if overlap < THRESHOLD:
                 _outline(axis, nearest_anchor(spec, box, level, shape, split.image_hw), "white", "-", 1.0)
         for box, overlap in zip(boxes.tolist(), found.iou.tolist(), strict=True):
-            _outline(axis, box, COVERED if overlap > THRESHOLD else MISSED, "-" if overlap > THRESHOLD else (0, (3, 1.5)), 1.8)
-        share = f"{int((found.iou > THRESHOLD).sum())} of {len(boxes)} objects"
+            _outline(axis, box, COVERED if overlap >= THRESHOLD else MISSED, "-" if overlap >= THRESHOLD else (0, (3, 1.5)), 1.8)
+        share = f"{int((found.iou >= THRESHOLD).sum())} of {len(boxes)} objects"
         axis.set(title=f"{plain(name)}: {share}", xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
         axis.grid(visible=False)
     return figure
@@ -176,7 +176,7 @@ def gain_against_coverage(dataset: Dataset, before: tuple[AnchorSpec, Sequence[R
     names = first[0].experiment.rung, second[0].experiment.rung
     both = pairs(first, second)
     figure, axes = sheet(1, 1, 4.4, f"Better covered, better found? {plain(names[1])} against {plain(names[0])}",
-                         f"a dot a class, larger with more val objects; bars: lowest and highest pair of {len(both)} by seed\n"
+                         f"a dot per class, larger with more objects; bars: lowest and highest of {len(both)} pair{'s' * (len(both) > 1)} of seeds\n"
                          + note({"val": dataset["val"]}))
     axis, split = axes[0][0], dataset["val"]
     labels = torch.cat([torch.zeros(0, dtype=torch.long), *(split.targets(i)[1] for i in range(len(split)))])

@@ -85,7 +85,7 @@ def footprints(maps: Mapping[str, Tensor], image: Tensor, cell_xy: tuple[float, 
         last.plot(np.arange(width), share, color=colour, linewidth=1.5, linestyle="--" if "," in name else "-", label=plain(name, 40))
     figure.colorbar(shown, ax=list(axes[:-1, 0]), fraction=0.012, pad=0.008, ticks=[1, 10.0**-(DECADES // 2), 10.0**-DECADES])
     last.axvline(cell_xy[0], color=FAINT, linewidth=0.8, linestyle=(0, (2, 3)), zorder=1)
-    last.set(yscale="log", xlim=(-0.5, width - 0.5), xlabel="column (px)", ylabel="share of a column")
+    last.set(yscale="log", xlim=(-0.5, width - 0.5), xlabel="column (px)", ylabel="column's share")
     last.legend(loc="upper right", ncols=len(maps))
     return figure
 

@@ -40,6 +40,21 @@ def losses(runs: Mapping[str, Run]) -> Figure:
     return figure
 
 
+@style()
+def first_steps(runs: Mapping[str, Run], steps: int = 100) -> Figure:
+    """The loss of the classes in the first steps, log axis: each step faint, the mean of five strong; one line per run."""
+    figure, axes = sheet(1, 1, 3.2, f"The first {steps} steps: loss of the classes", run_note(runs))
+    axis = axes[0][0]
+    for name, run in runs.items():
+        log = run.log().dropna(subset=["classes"]).head(steps)
+        axis.plot(log["step"], log["classes"], color=rung_colour(name), alpha=0.25, linewidth=0.9)
+        axis.plot(log["step"], log["classes"].rolling(5, center=True, min_periods=1).mean(), color=rung_colour(name), linewidth=1.9,
+                  label=plain(name, 40))
+    axis.set(xlabel="step", ylabel="loss per positive anchor (log)", yscale="log", xlim=(0, None))
+    axis.legend(loc="upper right")
+    return figure
+
+
 def top_of(logs: Sequence[pd.DataFrame], part: str) -> float:
     """An upper end of the loss axis that the first steps do not dictate; one common to all logs."""
     column = "val_loss" if part == "loss" else f"val_{part}"

@@ -71,9 +71,10 @@ function drawOverview(view) {
   const {x: left, y: top, width: w, height: h} = windowOf(view, view.canvas.detail.clientWidth, view.canvas.detail.clientHeight);
   const [l, t] = [Math.max(1, x + left * scale), Math.max(1, y + top * scale)];
   outline(context, [l, t, Math.min(all - 1, x + (left + w) * scale) - l, Math.min(tall - 1, y + (top + h) * scale) - t], "#0B5CAD", 1.6);
-  const objects = objectsOf(view), covered = objects.filter(object => object.covered).length;
+  const category = view.get("category"), objects = objectsOf(view).filter(({label}) => !category || label === category);
+  const covered = objects.filter(object => object.covered).length, whose = category ? ` (${view.categories[category - 1]})` : "";
   const hint = wide ? "(click, or arrow keys, to choose a cell; the blue frame is what the next picture shows)" : "(click to choose a cell)";
-  view.title.overview.replaceChildren(`The frame: ${covered} of its ${objects.length} objects covered `, make("span", {}, hint));
+  view.title.overview.replaceChildren(`The frame: ${covered} of its ${objects.length} objects${whose} covered `, make("span", {}, hint));
   if (!view.legend.overview.firstChild) {
     view.legend.overview.append(lineIcon({colour: COVERED}), "covered by an anchor", lineIcon({colour: MISSED, dash: [5, 3], width: 3}),
       "not covered", lineIcon({colour: "#8A9099", width: 1.2}), "of another class");
@@ -111,7 +112,7 @@ function drawDetail(view) {
 function describe(view) {
   const [px, py] = view.get("point"), under = objectsOf(view).filter(({box: [x, y, w, h]}) => px >= x && px <= x + w && py >= y && py <= y + h);
   const object = under.sort((a, b) => a.box[2] * a.box[3] - b.box[2] * b.box[3])[0];
-  if (!object) return "No object at the chosen point.";
+  if (!object) return "No object at the chosen point; click one to read its best anchor.";
   const split = view.splits[view.frame.split], [k, w, h] = split.found.flat[object.best], [, , ow, oh] = object.box;
   const best = `best IoU ${fixed(object.iou, 2)}, by ${pixels(w)} × ${pixels(h)} px of stride ${view.spec.strides[k]}`;
   return `${view.categories[object.label - 1]}, ${pixels(ow)} × ${pixels(oh)} px: ${best}`;
