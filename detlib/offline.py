@@ -1,6 +1,7 @@
 """A notebook as it stands -> one HTML file that asks nothing of the network: widgets as what they showed, formulas as MathML."""
 import base64
 import html as htmllib
+import json
 import mimetypes
 import re
 from datetime import datetime
@@ -28,6 +29,23 @@ POLICY = ("default-src 'none'; img-src data: blob:; media-src data: blob:; font-
 NOT_SAVED = ('<p class="note">The state of this widget was not saved in the notebook, so what it showed is missing here. In JupyterLab: '
              "<em>Settings → Save Widget State Automatically</em>, run the cell again, save the notebook, export again.</p>")
 EMPTY = '<p class="note">This widget was empty when the notebook was saved.</p>'
+# An anywidget lives on: its own module draws it, from the state that was saved, with a stand-in for the model that JupyterLab would give it.
+ALIVE = """<div id="%(id)s">An interactive part, which needs JavaScript.</div><script type="module">
+const bytes = text => Uint8Array.from(atob(text.split(",")[1]), c => c.charCodeAt(0));
+const state = JSON.parse(new TextDecoder().decode(bytes("%(state)s")));
+for (const [path, data] of %(buffers)s) path.slice(0, -1).reduce((at, key) => at[key], state)[path.at(-1)] = new DataView(bytes(data).buffer);
+const heard = {}, tell = (event, ...more) => [...heard[event] ?? []].forEach(call => call(...more));
+const model = {get: name => state[name], save_changes() {}, send() {},
+  set(name, value) { if (state[name] !== value) { state[name] = value; tell("change:" + name); tell("change"); } },
+  on(event, call) { (heard[event] ??= []).push(call); }, off(event, call) { heard[event] = (heard[event] ?? []).filter(other => other !== call); }};
+const el = document.getElementById("%(id)s");
+try {
+  const module = (await import("data:text/javascript;%(esm)s")).default, widget = typeof module === "function" ? await module() : module;
+  el.textContent = "";
+  await widget.initialize?.({model, offline: true});
+  await widget.render({model, el, offline: true});
+} catch (error) { el.textContent = "This part did not start: " + error; }
+</script>"""
 ANSI = {"black": "#3e424d", "red": "#c2342b", "green": "#0a7d3c", "yellow": "#9a6700", "blue": "#1f6feb", "magenta": "#a0399a",
         "cyan": "#0e7c86", "white": "#8a8f98"}
 STYLE = """
@@ -230,7 +248,7 @@ class _Body:
 
     def __init__(self, book: nbformat.NotebookNode, folder: Path, suffix: str = ""):
         self.states = book.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
-        self.folder, self.suffix, self.headings, self.within = folder, suffix, [], []
+        self.folder, self.suffix, self.headings, self.within, self.alive = folder, suffix, [], [], 0
         self.highlight = Highlight2HTML(pygments_lexer="ipython3")
 
     def cell(self, cell: nbformat.NotebookNode) -> str:
@@ -325,9 +343,19 @@ class _Body:
         if model_id not in self.states or model_id in self.within:
             return NOT_SAVED
         self.within.append(model_id)
-        shown = self._shown(*self._state(model_id))
+        live = "_esm" in self.states[model_id].get("state", {})
+        shown = self._alive(self.states[model_id]) if live else self._shown(*self._state(model_id))
         self.within.pop()
         return shown
+
+    def _alive(self, entry: dict) -> str:
+        """An anywidget with all it needs: its module, the state it was saved in, and the bytes that lie apart from that."""
+        self.alive += 1
+        state = {name: value for name, value in entry["state"].items() if not name.startswith("_")}
+        buffers = [[buffer["path"], f"base64,{re.sub(chr(10), '', buffer['data'])}"] for buffer in entry.get("buffers", [])]
+        style = f"<style>{entry['state']['_css']}</style>" if entry["state"].get("_css") else ""
+        return style + ALIVE % {"id": f"alive-{self.alive}", "state": _base64(json.dumps(state)), "esm": _base64(entry["state"]["_esm"]),
+                                "buffers": json.dumps(buffers).replace("<", "\\u003c")}
 
     def _shown(self, name: str, state: dict) -> str:
         name, value = name.removesuffix("Model"), state.get("value")
@@ -431,6 +459,10 @@ def _alt(plain: str) -> str:
 
 def _data_url(file: Path) -> str:
     return f"data:{mimetypes.guess_type(file.name)[0] or 'application/octet-stream'};base64,{base64.b64encode(file.read_bytes()).decode()}"
+
+
+def _base64(text: str) -> str:
+    return f"base64,{base64.b64encode(text.encode()).decode()}"
 
 
 def _text(value: str | list | dict) -> str | dict:
