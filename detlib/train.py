@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from types import TracebackType
 
 import torch
@@ -116,7 +117,7 @@ def configuration(experiment: Experiment, dataset: Dataset, spec: AnchorSpec) ->
 
 def make_optimizer(model: nn.Module, experiment: Experiment) -> torch.optim.Optimizer:
     """The optimiser that an experiment names."""
-    kinds = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
+    kinds = {"sgd": torch.optim.SGD, "adamw": partial(torch.optim.AdamW, fused=True)}  # fused: one pass over the weights, half the time
     return kinds[experiment.optimizer](model.parameters(), **OPTIMIZERS[experiment.optimizer])
 
 
