@@ -12,7 +12,7 @@ test: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lab: $(READY)
-	$(if $(DATA),DETLIB_DATA="$(abspath $(DATA))") $(if $(PROFILE),DETLIB_PROFILE=$(PROFILE)) $(if $(SEEDS),DETLIB_SEEDS=$(SEEDS)) $(BIN)/jupyter lab --LabApp.app_settings_dir=$(CURDIR)/notebooks/.lab --notebook-dir=. notebooks/00_start_here.ipynb
+	$(if $(DATA),DETLIB_DATA="$(abspath $(DATA))") $(if $(PROFILE),DETLIB_PROFILE=$(PROFILE)) $(if $(SEEDS),DETLIB_SEEDS=$(SEEDS)) $(if $(INVALID),DETLIB_INVALID=$(INVALID)) $(BIN)/jupyter lab --LabApp.app_settings_dir=$(CURDIR)/notebooks/.lab --notebook-dir=. notebooks/00_start_here.ipynb
 
 $(READY): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) once: about 6 GB with the CUDA build of torch that pip brings on Linux, and a few minutes (see README for the small CPU build)."

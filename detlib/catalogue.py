@@ -30,7 +30,7 @@ class Asked:
     profile: str | None = None
     invalid: str | None = None
     rungs: Sequence[str] = ()
-    seeds: int = 1
+    seeds: int | str | None = None
     split: str = "train"
     frame: int | None = None
 
@@ -77,7 +77,7 @@ class Asked:
             found[experiment.rung] = runs.find_runs(experiment, self.dataset, range(seed_count(self.seeds)))
             if not found[experiment.rung]:
                 raise ValueError(f"{experiment.rung} has no finished run on {self.dataset.name} in the profile {experiment.profile}: "
-                                 f"{experiment.command}")
+                                 f"{experiment.command}" + ("" if self.dataset.name == "simulated" else f" --data {self.dataset.root}"))
         return found
 
     def runs(self, default: Sequence[str]) -> dict[str, runs.Run]:

@@ -32,7 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     sub.add_argument("rung", help="baseline, adam, flip, ..., or LADDER")
     data_and_profile(sub)
     sub.add_argument("--seed", type=int, default=0, help="the first seed (default: 0)")
-    sub.add_argument("--seeds", type=int, default=1, help="how many seeds from there on (default: 1)")
+    sub.add_argument("--seeds", help="how many seeds from there on (default: DETLIB_SEEDS, else 1); with LADDER also those that one row is "
+                                     "compared with itself on")
     sub.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", dest="changes", help="change fields, such as weights=imagenet")
 
     for name, what in (("figure", "draw a figure"), ("table", "print a table")):
@@ -99,24 +100,25 @@ def simulate(profile: str | None, out: Path | None, splits: list[str], seed: int
     print(folder)
 
 
-def train(rung: str, data: str | None, profile: str | None, invalid: str | None, seed: int, seeds: int, changes: list[str]) -> None:
+def train(rung: str, data: str | None, profile: str | None, invalid: str | None, seed: int, seeds: str | None, changes: list[str]) -> None:
     """Train one rung or the ladder, for one or several seeds."""
     from . import runs
-    from .experiments import LADDER, parse, profile_name
+    from .experiments import LADDER, NULL, parse, profile_name, seed_count
     from .train import fit
 
-    names = [name for name, _ in LADDER] if rung == "LADDER" else [rung]
-    for number in range(seed, seed + seeds):
-        for name in names:
-            experiment = parse("+".join([name, *changes]), profile, number)
-            dataset = runs.open_data(data, profile_name(profile), splits=("val", experiment.split), invalid=invalid)
-            if experiment.split not in dataset:
-                print(f"{name}: not run: no {experiment.split} in this data")
-                continue
-            run = fit(experiment, dataset)
-            found = run.metrics
-            print(f"{name}, seed {number}: mAP {_value(found['mAP'])} over {found['classes_with_objects']} of {found['classes']} classes; "
-                  f"{run.folder}")
+    number, names = seed_count(seeds), [name for name, _ in LADDER] if rung == "LADDER" else [rung]
+    wanted = [(name, k) for k in range(seed, seed + number) for name in names]
+    if rung == "LADDER" and number > 1:
+        wanted += [(NULL, k) for k in range(seed + number, seed + 2 * number)]
+    for name, k in wanted:
+        experiment = parse("+".join([name, *changes]), profile, k)
+        dataset = runs.open_data(data, profile_name(profile), splits=("train", "val", experiment.split), invalid=invalid)
+        if experiment.split not in dataset:
+            print(f"{name}: not run: no {experiment.split} in this data")
+            continue
+        run = fit(experiment, dataset)
+        found = run.metrics
+        print(f"{name}, seed {k}: mAP {_value(found['mAP'])} over {found['classes_with_objects']} of {found['classes']} classes; {run.folder}")
 
 
 def cost(profile: str | None, json: bool) -> None:
@@ -140,7 +142,7 @@ def anchors(action: str, file: Path, fit_on: Path | None, budget: int | None, ob
     from .fitting import fit_split, from_json, listing, split_boxes, to_json
 
     name, split = options["anchors"], open_annotations(file, invalid)
-    counts = None if budget else BASELINE.per_cell
+    counts = BASELINE.per_cell if budget is None else None
     start = time.perf_counter()
     if action == "fit":
         spec = fit_split(split, counts=counts, budget=budget, objective=objective)

@@ -30,6 +30,7 @@ class Profile:
     sensor: dict[str, Any]  # fields of the simulator's sensor that differ from its own
 
 
+DEFAULT_PROFILE = "laptop"
 FULL_CLIPS = {"train": 40, "val": 30, "extension": 360}
 PROFILES = {p.name: p for p in (
     Profile("smoke", width=0.25, resnet="resnet18", extra_channels=(64, 32), fpn_channels=16, batch=4, steps=12, crop_width=256, warmup=2,
@@ -73,6 +74,10 @@ class Experiment:
                 continue  # or a saved set's name: what there is, `runs.anchor_set` knows
             if value not in known:
                 raise ValueError(f"{name}={value!r}: known are {', '.join(map(repr, known))}")
+        if self.head_depth < 0 or self.seed < 0:
+            raise ValueError(f"head_depth={self.head_depth}, seed={self.seed}: neither goes below 0")
+        if self.prior is not None and not 0 < self.prior < 1:
+            raise ValueError(f"prior={self.prior}: a probability between 0 and 1, or None")
 
     @property
     def sizes(self) -> Profile:
@@ -88,9 +93,10 @@ class Experiment:
 
     @property
     def command(self) -> str:
-        """The line that trains it."""
+        """The line that trains it, but for the data."""
         row, *changes = self.rung.split("+")
-        return " ".join(["detlib train", row, *(["--set", *changes] if changes else [])])
+        return " ".join(["detlib train", row, *(["--set", *changes] if changes else []),
+                         *(["--profile", self.profile] if self.profile != DEFAULT_PROFILE else [])])
 
     def _with_above(self) -> "dict[str, Experiment]":
         """This experiment below what it changes: the ladder's row above its own, or its row, where it differs from that."""
@@ -149,6 +155,8 @@ def parse(text: str, profile: str | None = None, seed: int = 0) -> Experiment:
         key, equals, value = change.partition("=")
         if not equals:
             raise ValueError(f"{change!r}: a changed field is written FIELD=VALUE, such as weights=imagenet")
+        if key in ("profile", "seed"):
+            raise ValueError(f"{change!r}: the {key} is no setting of a row; name it with --{key}")
         kind = {"head_depth": int, "prior": lambda v: None if v == "None" else float(v)}.get(key, str)
         try:
             values[key] = kind(value)
@@ -159,7 +167,7 @@ def parse(text: str, profile: str | None = None, seed: int = 0) -> Experiment:
 
 def profile_name(name: str | None = None) -> str:
     """The profile asked for, else that of the environment variable DETLIB_PROFILE, else `laptop`."""
-    name = name or os.environ.get("DETLIB_PROFILE") or "laptop"
+    name = name or os.environ.get("DETLIB_PROFILE") or DEFAULT_PROFILE
     if name not in PROFILES:
         raise ValueError(f"no profile {name!r}: there are {', '.join(PROFILES)}")
     return name
@@ -167,7 +175,7 @@ def profile_name(name: str | None = None) -> str:
 
 def seed_count(number: int | str | None = None) -> int:
     """How many seeds, 0, 1, ..., of each row: as asked for, else by the environment variable DETLIB_SEEDS, else one."""
-    number = number or os.environ.get("DETLIB_SEEDS") or 1
+    number = (os.environ.get("DETLIB_SEEDS") or 1) if number is None else number
     if not str(number).isdecimal() or int(number) < 1:
         raise ValueError(f"{number!r} seeds: name a whole number from 1 on")
     return int(number)
@@ -186,14 +194,12 @@ def repeats(profile: str | None = None, seeds: int | str | None = None, names: S
 
 def table(*names: str, profile: str | None = None) -> "Styler":
     """The settings of rungs side by side (all of the ladder when none is named), the cells that differ from the row above in bold."""
-    rows = ladder(profile)
-    return _styled({name: rows[name] for name in names or rows})
+    return _styled({name: parse(name, profile) for name in names or ladder(profile)})
 
 
 def markdown(*names: str, profile: str | None = None) -> str:
     """The same table as text."""
-    rows = ladder(profile)
-    return _markdown({name: rows[name] for name in names or rows})
+    return _markdown({name: parse(name, profile) for name in names or ladder(profile)})
 
 
 def _fields(rows: "dict[str, Experiment]") -> tuple[pd.DataFrame, pd.DataFrame]:

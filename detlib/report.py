@@ -25,7 +25,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbconvert.filters import strip_ansi
 from PIL import Image
 
-from . import __version__, offline
+from . import __version__, offline, runs
 from .files import write_atomic
 from .offline import duration, export, title
 
@@ -191,7 +191,11 @@ def workbook(notebooks: list[Path], out: Path, data: str = DEFAULTS[0], profile:
             entry = Entry(notebook.stem + suffix, label, profile, notebook.stem, status=status)
         entries[notebook] = _keep(out, replace(entry, kept=False, **_headline(notebook)))
     index(out)
-    for number, notebook in enumerate(notebooks, start=1):
+    again = [notebook for notebook in notebooks if _runs_key(notebook, environment)]  # at the end, where a later notebook has trained something
+    for place, notebook in enumerate([*notebooks, *again]):
+        number = notebooks.index(notebook) + 1
+        if place >= len(notebooks) and (entries[notebook].status != "done" or entries[notebook].key.endswith(_runs_key(notebook, environment))):
+            continue
         progress = _Progress(echo, f"[{number}/{len(notebooks)}] {notebook.stem:<{max(len(n.stem) for n in notebooks)}}")
         try:
             entries[notebook] = _one(notebook, entries[notebook], out, environment, where, progress)
@@ -215,7 +219,7 @@ def workbook(notebooks: list[Path], out: Path, data: str = DEFAULTS[0], profile:
 def _one(notebook: Path, entry: Entry, out: Path, environment: dict[str, str], data: str, progress: "_Progress") -> Entry:
     executed, html = out / ".executed" / f"{entry.name}.ipynb", out / f"{entry.name}.html"
     key = _key(notebook, environment, data)
-    if entry.status == "done" and entry.key == key and executed.exists():
+    if entry.status == "done" and entry.key == key + _runs_key(notebook, environment) and executed.exists():
         if not html.exists() or html.stat().st_mtime < max(executed.stat().st_mtime, Path(offline.__file__).stat().st_mtime):
             export(executed, html)
         return replace(entry, kept=True)
@@ -227,8 +231,8 @@ def _one(notebook: Path, entry: Entry, out: Path, environment: dict[str, str], d
         if sys.exc_info()[0] is KeyboardInterrupt and executed.exists():
             export(executed, html)
     export(executed, html)
-    return replace(entry, status="done" if result.ok else "failed", error=result.error or "", seconds=result.seconds, key=key,
-                   when=datetime.now().isoformat(timespec="seconds"), thumbnail=_thumbnail(executed))
+    return replace(entry, status="done" if result.ok else "failed", error=result.error or "", seconds=result.seconds,
+                   key=key + _runs_key(notebook, environment), when=datetime.now().isoformat(timespec="seconds"), thumbnail=_thumbnail(executed))
 
 
 def _key(notebook: Path, environment: dict[str, str], data: str) -> str:
@@ -241,6 +245,18 @@ def _key(notebook: Path, environment: dict[str, str], data: str) -> str:
     tables = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in sorted(Path(data).glob("*.json"))] if Path(data).is_dir() else []
     facts = [cells, sorted(environment.items()), sources, __version__, sys.version, tables]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]
+
+
+def _runs_key(notebook: Path, environment: dict[str, str]) -> str:
+    """Changes when a training is finished, for a notebook that shows all of them (its metadata's `detlib.shows_runs`); else empty."""
+    try:
+        if not nbformat.read(notebook, as_version=4).metadata.get("detlib", {}).get("shows_runs"):
+            return ""
+    except Exception:  # it cannot be read: running it reports what is wrong
+        return ""
+    folder = Path(environment.get("DETLIB_HOME") or runs.home()) / "outputs" / "runs"
+    finished = [[str(f), f.stat().st_mtime_ns] for f in sorted(folder.glob("*/*/*/*/metrics.json"))]
+    return "-" + hashlib.sha256(json.dumps(finished).encode()).hexdigest()[:12]
 
 
 def _headline(notebook: Path) -> dict[str, str]:

@@ -45,7 +45,8 @@ def test_an_experiment_prints_what_it_changes():
     last = str(rung("fpn", "smoke")).splitlines()[-1]
     assert last == "| fpn | adamw | flip | resnet | **fpn** | hard_negatives | 0 | None | baseline | train | none |"
     variant = rung("fpn", "smoke", weights="imagenet")
-    assert re.findall(r"\*\*(.+?)\*\*", str(variant)) == ["imagenet"] and variant.command == "detlib train fpn --set weights=imagenet"
+    assert re.findall(r"\*\*(.+?)\*\*", str(variant)) == ["imagenet"] and variant.command == "detlib train fpn --set weights=imagenet --profile smoke"
+    assert rung("adam", "laptop").command == "detlib train adam"
     assert rung("fpn", "smoke")._repr_html_().count("font-weight: bold") == 1
     assert markdown() in (PACKAGE.parent / "README.md").read_text(), "the README's table is what `detlib table experiments` prints"
 
@@ -53,7 +54,8 @@ def test_an_experiment_prints_what_it_changes():
 def test_experiments_are_read_from_text():
     assert parse("fpn+backbone=mobilenet+weights=imagenet", "smoke", 2) == rung("fpn", "smoke", 2, backbone="mobilenet", weights="imagenet")
     assert parse("bias_init+prior=0.1+head_depth=2").prior == 0.1 and parse("bias_init+prior=None").prior is None
-    for text, error in (("fpn+weights", "FIELD=VALUE"), ("fpn+prior=x", "is a number"), ("fpn+lr=1", "has no lr"), ("fnp", "no rung 'fnp'")):
+    for text, error in (("fpn+weights", "FIELD=VALUE"), ("fpn+prior=x", "is a number"), ("fpn+lr=1", "has no lr"), ("fnp", "no rung 'fnp'"),
+                        ("fpn+seed=3", "name it with --seed"), ("fpn+head_depth=-1", "below 0"), ("fpn+prior=2", "between 0 and 1")):
         with pytest.raises(ValueError, match=error):
             parse(text)
 
@@ -62,8 +64,9 @@ def test_seeds_by_argument_and_environment(monkeypatch):
     assert seed_count() == 1 and seed_count("3") == 3
     monkeypatch.setenv("DETLIB_SEEDS", "2")
     assert seed_count() == 2 and seed_count(4) == 4
-    with pytest.raises(ValueError, match="'-1' seeds"):
-        seed_count("-1")
+    for wrong in ("-1", 0, "two"):
+        with pytest.raises(ValueError, match=f"{wrong!r} seeds"):
+            seed_count(wrong)
 
 
 def test_profile_from_the_environment(monkeypatch):

@@ -88,8 +88,8 @@ def test_trained_runs_are_found_again(executed, monkeypatch):
 def test_the_ladder_speaks_of_seeds(executed):
     home, _, _ = executed
     text = (home / "outputs" / "reports" / "04_retinanet+smoke.html").read_text()
-    assert "2 pairs of seeds" in text and "bias_init against itself" in text and "not run: no train_extended in this data" in text
-    assert "not run yet: detlib train fpn --set backbone=mobilenet weights=imagenet" in text and "left over" in text
+    assert "2 pairs of seeds" in text and "bias_init against itself" in text and "not run yet: detlib train extended --profile smoke" in text
+    assert "not run yet: detlib train fpn --set backbone=mobilenet weights=imagenet --profile smoke" in text and "left over" in text
 
 
 @pytest.mark.parametrize("name", FIGURES)

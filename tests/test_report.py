@@ -301,6 +301,21 @@ def test_workbook_skips_names_and_goes_on(tmp_path):
     assert (tmp_path / "log").read_text() == "laptop smoke laptop " and "One, changed" in (out / "index.html").read_text()
 
 
+def test_what_shows_all_runs_is_made_again_when_a_later_notebook_has_trained(tmp_path):
+    shows = save(tmp_path / "01_a.ipynb", "# One", COUNT)
+    book = nbformat.read(shows, as_version=4)
+    book.metadata["detlib"] = {"shows_runs": True}
+    nbformat.write(book, shows)
+    metrics = tmp_path / "home" / "outputs" / "runs" / "data" / "laptop" / "fpn" / "seed0" / "metrics.json"
+    train = f"from pathlib import Path; p = Path({str(metrics)!r}); p.parent.mkdir(parents=True); p.write_text('1')"
+    trains = save(tmp_path / "02_b.ipynb", "# Two", train)
+    said, home = [], {"DETLIB_HOME": str(tmp_path / "home")}
+    assert report.workbook([shows, trains], tmp_path / "out", environment=home, echo=said.append) == 0
+    assert (tmp_path / "log").read_text() == "laptop laptop " and [line[:5] for line in said[:3]] == ["[1/2]", "[2/2]", "[1/2]"]
+    assert report.workbook([shows, trains], tmp_path / "out", environment=home, echo=said.append) == 0
+    assert (tmp_path / "log").read_text() == "laptop laptop ", "nothing new: nothing is run"
+
+
 def test_an_unreadable_notebook_does_not_stop_the_others(tmp_path):
     (tmp_path / "01_a.ipynb").write_text("{")
     good = save(tmp_path / "02_b.ipynb", "# Good", "1")

@@ -266,6 +266,8 @@ def _split(name: str, source: Path, content: dict, fingerprint: str, categories:
     boxes = boxes.sort_values("frame", kind="stable", ignore_index=True)
     if counts:
         print(f"{source}: " + ", ".join(f"{n} boxes {kind}" for kind, n in counts.items()))
+    if counts:  # other boxes than the file's: runs on them are not runs on all of it
+        fingerprint = hashlib.sha256(f"{fingerprint}{invalid}".encode()).hexdigest()
     return Split(name, source.parent, tuple(frames), categories, boxes, counts, fingerprint)
 
 

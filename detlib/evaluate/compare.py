@@ -30,12 +30,19 @@ class Difference:
     clips: int
 
     @property
+    def measurable(self) -> bool:
+        """Whether there is an interval, and it excludes zero."""
+        return bool(np.isfinite(self.value)) and self.clips >= FEWEST_CLIPS and not self.low <= 0 <= self.high
+
+    @property
     def verdict(self) -> str:
         """What the interval allows to say, in a few words."""
         if not np.isfinite(self.value) or self.clips < FEWEST_CLIPS:
             return "nothing can be said"
-        if self.low <= 0 <= self.high:
+        if not self.measurable:
             return "no measurable difference"
+        if self.first == self.second:
+            return "misses the true zero, as one in twenty does"
         better = self.second if self.low > 0 else self.first
         return f"{better} is better" if len(self.seeds) > 1 else f"this training of {better} is better"
 
@@ -49,8 +56,10 @@ class Difference:
             return f"{names}: {signed(self.value)} mAP on one validation clip, which gives no interval; nothing can be said."
         ways = comb(2 * self.clips - 2, self.clips - 1)  # multisets of n - 1 out of n
         few = f" So few clips give only {ways} different resamples: take the interval as a hint." if ways < RESAMPLES else ""
-        if self.low <= 0 <= self.high:
+        if not self.measurable:
             said = "it contains zero: no measurable difference."
+        elif self.first == self.second:
+            said = "it misses the true zero, as one interval in twenty does."
         elif len(self.seeds) == 1:
             said = f"it excludes zero: on streets like these, this training of {self.second if self.low > 0 else self.first} is the better one."
         else:

@@ -52,7 +52,7 @@ def _change(a: Experiment, b: Experiment) -> str:
 def _why_not(experiment: Experiment, dataset: Dataset) -> str:
     if experiment.split not in dataset:
         return f"not run: no {experiment.split} in this data"
-    return f"not run yet: {experiment.command}"
+    return f"not run yet: {experiment.command}" + ("" if dataset.name == "simulated" else f" --data {dataset.root}")
 
 
 def null_difference(dataset: Dataset, profile: str | None = None, seeds: int | None = None) -> Difference | None:
@@ -80,7 +80,8 @@ def ladder_table(rows: Sequence[Row]) -> pd.DataFrame:
 def report_table(rows: Sequence[Row], dataset: Dataset) -> pd.DataFrame:
     """The report's steps, from one model of its text to the next, and the same steps in our climb; its plots have one run each and no interval.
 
-    Its baseline and its flip differ in the flip alone, as our adam and flip do.
+    Its baseline and its flip differ in the flip alone, as our adam and flip do. Its last two steps change more than ours: with the anchors also the
+    optimiser, with the data also the number of steps; and our extended row has fitted anchors.
     """
     found, table = {row.name: row.runs for row in rows}, {}
     for before, name in pairwise(REPORTED_MAP):
@@ -113,7 +114,7 @@ def elsewhere(dataset: Dataset, profile: str | None = None, seeds: int | None = 
                 gain[name] = f"{signed(found_gain.value)} {_gain_interval(found_gain)}"
             above = runs
     if not columns:
-        return pd.DataFrame({"other data": ["none has runs of this profile"]}, index=["-"])
+        return pd.DataFrame({"other data": ["none has runs of this profile that were compared yet"]}, index=["-"])
     return pd.DataFrame(columns).reindex([n for n in ladder(profile) if any(n in c for c in columns.values())]).fillna("")
 
 
@@ -126,7 +127,7 @@ def _value(row: Row) -> str:
 
 
 def _interval(row: Row) -> str:
-    return f"[{row.value[1]:.3f}, {row.value[2]:.3f}]" if row.value else ""
+    return f"[{round(row.value[1], 3) + 0.0:.3f}, {row.value[2]:.3f}]" if row.value else ""
 
 
 def _gain_interval(gain: Difference | None) -> str:

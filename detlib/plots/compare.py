@@ -48,7 +48,8 @@ def _cloud(axis: Axes, place: float, values: np.ndarray, bar: tuple[float, float
     """Resamples as a histogram that stands on an interval (value, low, high); the first value is that of all clips."""
     _, low, high = bar
     spread = np.nanmax(values) - np.nanmin(values)
-    counts, edges = np.histogram(values[1:][np.isfinite(values[1:])], bins=max(1, round(BINS * spread / width)))
+    middle, half = (np.nanmax(values) + np.nanmin(values)) / 2, max(spread, width / BINS) / 2
+    counts, edges = np.histogram(values[1:][np.isfinite(values[1:])], max(1, round(BINS * spread / width)), (middle - half, middle + half))
     axis.stairs(place - 0.08 - 0.5 * counts / max(counts.max(), 1), edges, baseline=place - 0.08, fill=True, color=colour, alpha=0.45)
     axis.plot([low, high], [place, place], color=colour, linewidth=5, alpha=0.8, solid_capstyle="butt")
     axis.plot(values[0], place, "o", color=colour, markersize=8, markeredgecolor="white")

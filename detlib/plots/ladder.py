@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ..data.coco import Dataset
 from ..evaluate.compare import Difference, signed
@@ -25,7 +26,7 @@ def ladder(rows: Sequence[Row], dataset: Dataset, null: Difference | None = None
     over = f"{len(seeds)} seeds" if len(seeds) > 1 else "one seed, so what trainings differ by is not in the intervals"
     note = (f"{sized}data {plain(dataset.name, 40)}, {len(dataset['val'])} validation frames of {len(dataset['val'].clips)} clips, {over}\n"
             f"bars: {LEVEL:.0%} interval over clips ({RESAMPLES:,} resamples, shared by all rows){' and seeds' if len(seeds) > 1 else ''}"
-            f"{'; small dots: single trainings' if len(seeds) > 1 else ''}")
+            f"{'; small dots: single trainings' if len(seeds) > 1 else ''}; grey: no measurable difference")
     places = len(rows) + (1 if null else 0)
     figure, axes = sheet(1, 2, 1.5 + 0.36 * places, "The ladder: what each step reached, and what it gained", note, sharey=True)
     left, right = axes[0]
@@ -43,21 +44,22 @@ def ladder(rows: Sequence[Row], dataset: Dataset, null: Difference | None = None
     if null:
         _gain(right, len(rows), null, FAINT)
     right.axvline(0, color=FAINT, linewidth=1.2, zorder=1)
-    names = [row.name if place == 0 else f"+ {row.name}" for place, row in enumerate(rows)] + (["no change: other seeds"] if null else [])
+    names = [row.name if place == 0 else f"+ {row.name}" for place, row in enumerate(rows)] + (["bias_init again"] if null else [])
     left.set(yticks=range(places), yticklabels=names, ylim=(places - 0.4, -0.6), xlabel="mAP", title="mAP")
     left.set_xlim(0, 1.18 * max([0.01, *(row.value[2] for row in run if np.isfinite(row.value[2]))]))
-    seeds_too = ", same seeds but in the last line" if null else ", same seeds"
-    right.set(xlabel="difference in mAP", title=f"gain on the row above: same clips{seeds_too}")
+    right.set(xlabel="difference in mAP", title="gain on the row above, same clips and seeds" + (" (last line: other seeds)" if null else ""))
+    for axis in axes[0]:
+        axis.xaxis.set_major_locator(MaxNLocator(5))
     ends = [abs(v) for gain in [*(row.gain for row in rows), null] if gain for v in (gain.low, gain.high) if np.isfinite(v)]
-    right.set_xlim(-1.6 * max([0.005, *ends]), 1.6 * max([0.005, *ends]))
+    right.set_xlim(-1.3 * max([0.005, *ends]), 1.3 * max([0.005, *ends]))
     for axis in axes[0]:
         axis.grid(axis="y", visible=False)
     return figure
 
 
 def _gain(axis: Axes, place: int, gain: Difference, colour: str) -> None:
-    if gain.low <= 0 <= gain.high:
-        _bar(axis, place, gain.value, gain.low, gain.high, "#B5B5B5", f"{signed(gain.value)}  not measurable")
+    if not gain.measurable:
+        _bar(axis, place, gain.value, gain.low, gain.high, "#B5B5B5", signed(gain.value))
     else:
         _bar(axis, place, gain.value, gain.low, gain.high, colour, signed(gain.value))
 
