@@ -44,10 +44,10 @@ def ladder(rows: Sequence[Row], dataset: Dataset, null: Difference | None = None
     if null:
         _gain(right, len(rows), null, FAINT)
     right.axvline(0, color=FAINT, linewidth=1.2, zorder=1)
-    names = [row.name if place == 0 else f"+ {row.name}" for place, row in enumerate(rows)] + (["bias_init again"] if null else [])
+    names = [row.name if place == 0 else f"+ {row.name}" for place, row in enumerate(rows)] + ([f"{null.first}, other seeds"] if null else [])
     left.set(yticks=range(places), yticklabels=names, ylim=(places - 0.4, -0.6), xlabel="mAP", title="mAP")
     left.set_xlim(0, 1.18 * max([0.01, *(row.value[2] for row in run if np.isfinite(row.value[2]))]))
-    right.set(xlabel="difference in mAP", title="gain on the row above, same clips and seeds" + (" (last line: other seeds)" if null else ""))
+    right.set(xlabel="difference in mAP", title="gain on the row above, same clips and seeds")
     for axis in axes[0]:
         axis.xaxis.set_major_locator(MaxNLocator(5))
     ends = [abs(v) for gain in [*(row.gain for row in rows), null] if gain for v in (gain.low, gain.high) if np.isfinite(v)]
