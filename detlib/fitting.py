@@ -291,13 +291,15 @@ def _spec(strides: Sequence[int], log_sizes: Sequence[Tensor], name: str) -> Anc
 
 
 def _factors(shapes: Sequence[Shape]) -> tuple[list[float], list[float]] | None:
-    """Sizes px and ratios width / height whose products are exactly these shapes, or None."""
+    """Sizes px and ratios width / height whose products are exactly these shapes, a repeated one once, or None."""
     def distinct(values: list[float]) -> list[float]:
         return [v for i, v in enumerate(values) if not any(math.isclose(v, u, rel_tol=1e-4) for u in values[:i])]
     sizes, ratios = distinct([math.sqrt(w * h) for w, h in shapes]), distinct([w / h for w, h in shapes])
     made = [(s * math.sqrt(r), s / math.sqrt(r)) for s, r in product(sizes, ratios)]
-    same = len(made) == len(shapes) and all(any(np.allclose(a, b, rtol=1e-3) for b in shapes) for a in made)
-    return (sizes, ratios) if same else None
+
+    def each_in(some: Sequence[Shape], others: Sequence[Shape]) -> bool:
+        return all(any(np.allclose(a, b, rtol=1e-3) for b in others) for a in some)
+    return (sizes, ratios) if each_in(made, shapes) and each_in(shapes, made) else None
 
 
 @contextmanager

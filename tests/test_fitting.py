@@ -193,3 +193,12 @@ def test_the_real_boxes_fitted_on_train_hold_on_val(real):
     assert rung.count((128, 1024)) == 65_440 and found.recall(0.5) >= 0.91 and found.mean >= 0.64
     kmeans = coverage(kmeans_shapes(split_boxes(data["full_train"]), BASELINE.per_cell), split_boxes(data["full_val"]), (128, 1024))
     assert kmeans.recall(0.5) < 0.7, "shapes alone are not enough: where anchors stand decides"
+
+
+def test_equal_boxes_have_a_listing():
+    """Boxes of one shape leave one ratio three times: it is listed once."""
+    boxes = torch.tensor([[20.0 + 9 * i, 40, 60 + 9 * i, 70] for i in range(4)])
+    spec = fit_classical(boxes, (150, 200))
+    assert set(map(len, spec.shapes)) == {9}
+    ratios = re.search(r"aspect_ratios=\[\[(.*?)\]", listing(spec, "torchvision"))[1].split(", ")
+    assert len(ratios) == 1
