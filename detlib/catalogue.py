@@ -42,8 +42,6 @@ class Asked:
     @property
     def frames(self) -> Split:
         """The split that was named."""
-        if self.split not in self.dataset:
-            raise ValueError(f"no split {self.split!r} in this data: there are {', '.join(self.dataset)}")
         return self.dataset[self.split]
 
     @property

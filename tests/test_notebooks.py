@@ -113,7 +113,7 @@ def test_what_is_not_there_is_said(executed, monkeypatch, capsys):
     for words, error in ((["figure", "histogram"], "There are:\n  occurrences "),
                          (["table", "classes", "--rungs", "extended"], "detlib train extended --profile smoke"),
                          (["figure", "paired", "--rungs", "adam"], "two rungs"), (["figure", "frame", "--frame", "9999"], "has frames 0 to"),
-                         (["figure", "frame", "--split", "test"], "no split 'test'"), (["train", "fpn", "--set", "weights"], "FIELD=VALUE"),
+                         (["figure", "frame", "--split", "test"], "no test in this data"), (["train", "fpn", "--set", "weights"], "FIELD=VALUE"),
                          (["train", "fpn", "--set", "head_depth=two"], "is a number"), (["table", "ladder", "--seeds", "0.5"], "whole number")):
         assert main([*words, "--profile", "smoke"]) == 2
         assert error in capsys.readouterr().err
