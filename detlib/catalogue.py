@@ -75,7 +75,7 @@ class Asked:
             found[experiment.rung] = runs.find_runs(experiment, self.dataset, range(seed_count(self.seeds)))
             if not found[experiment.rung]:
                 raise ValueError(f"{experiment.rung} has no finished run on {self.dataset.name} in the profile {experiment.profile}: "
-                                 f"{experiment.command}" + ("" if self.dataset.name == "simulated" else f" --data {self.dataset.root}"))
+                                 f"{runs.train_command(experiment, self.dataset)}")
         return found
 
     def runs(self, default: Sequence[str]) -> dict[str, runs.Run]:
@@ -113,7 +113,7 @@ def loss_shares(a: Asked) -> Figure:
 
 
 def first_losses(a: Asked) -> pd.DataFrame:
-    """The loss of the classes before the first step."""
+    """The losses before the first step: with the prior, without it, and as the report did it."""
     found = {e.rung: proofs.first_loss(e, a.dataset) for e in a.experiments(("deep_heads", "bias_init"))}
     found["the report's bias_init"] = proofs.first_loss(rung("bias_init", a.profile), a.dataset, report_init=True)
     return pd.DataFrame(found).T.map("{:.2f}".format)

@@ -88,8 +88,8 @@ class Experiment:
     def rung(self) -> str:
         """The row of the ladder, with the fields that differ from it: `fpn`, or `fpn+weights=imagenet`."""
         rows = ladder(self.profile, self.seed)
-        name, row = min(rows.items(), key=lambda item: len(_differences(item[1], self)))
-        return "+".join([name, *(f"{key}={getattr(self, key)}" for key in _differences(row, self))])
+        name, row = min(rows.items(), key=lambda item: len(differences(item[1], self)))
+        return "+".join([name, *(f"{key}={getattr(self, key)}" for key in differences(row, self))])
 
     @property
     def command(self) -> str:
@@ -220,7 +220,7 @@ def _markdown(rows: "dict[str, Experiment]") -> str:
 
 def markdown_table(frame: pd.DataFrame) -> str:
     """A table of text in Markdown's form, the index first."""
-    lines = [[frame.index.name or "", *frame.columns], ["---"] * (1 + len(frame.columns)), *([row[0], *row[1:]] for row in frame.itertuples())]
+    lines = [[frame.index.name or "", *frame.columns], ["---"] * (1 + len(frame.columns)), *map(list, frame.itertuples())]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
@@ -232,5 +232,6 @@ def settings(experiment: Experiment) -> pd.DataFrame:
     return pd.DataFrame({experiment.rung: {k: str(v) for k, v in rows.items()}})
 
 
-def _differences(a: Experiment, b: Experiment) -> list[str]:
+def differences(a: Experiment, b: Experiment) -> list[str]:
+    """The fields in which two experiments differ."""
     return [f.name for f in fields(Experiment) if getattr(a, f.name) != getattr(b, f.name)]

@@ -157,6 +157,11 @@ def anchor_set(experiment: Experiment, dataset: Dataset) -> AnchorSpec:
     raise ValueError(f"no anchor set {name!r}: there are {', '.join([*SPECS, 'fitted', *saved])}; the anchor studio saves its sets in {folder}")
 
 
+def train_command(experiment: Experiment, dataset: Dataset) -> str:
+    """The line that trains an experiment on this data."""
+    return experiment.command + ("" if dataset.name == "simulated" else f" --data {dataset.root}")
+
+
 def known_data() -> list[str]:
     """The keys of all data sets that have runs."""
     return sorted(path.name for path in (outputs() / "runs").glob("*") if path.is_dir())

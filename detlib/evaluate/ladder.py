@@ -1,13 +1,13 @@
 """The ladder as it was climbed: of each row what it reached, what it gained on the row above, and how sure that is; or why it was not run."""
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 
 import pandas as pd
 
 from ..data.coco import Dataset
-from ..experiments import NULL, Experiment, ladder, rung, seed_count
-from ..runs import Run, find_runs, known_data
+from ..experiments import NULL, Experiment, differences, ladder, rung, seed_count
+from ..runs import Run, find_runs, known_data, train_command
 from .compare import Difference, difference, signed
 from .intervals import LEVEL, kept_resamples, map_interval
 
@@ -46,13 +46,13 @@ def compared(experiments: Sequence[Experiment], dataset: Dataset, seeds: int | N
 
 
 def _change(a: Experiment, b: Experiment) -> str:
-    return ", ".join(f"{f.name}: {getattr(b, f.name)}" for f in fields(Experiment) if getattr(a, f.name) != getattr(b, f.name) and f.name != "seed")
+    return ", ".join(f"{name}: {getattr(b, name)}" for name in differences(a, b))
 
 
 def _why_not(experiment: Experiment, dataset: Dataset) -> str:
     if experiment.split not in dataset:
         return f"not run: no {experiment.split} in this data"
-    return f"not run yet: {experiment.command}" + ("" if dataset.name == "simulated" else f" --data {dataset.root}")
+    return f"not run yet: {train_command(experiment, dataset)}"
 
 
 def null_difference(dataset: Dataset, profile: str | None = None, seeds: int | None = None) -> Difference | None:

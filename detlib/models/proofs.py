@@ -174,7 +174,7 @@ def loss_shares(logits: Tensor, classes: Tensor) -> pd.DataFrame:
 
 
 def focal_scores(alpha: tuple[float, float] = ALPHA, gamma: float = GAMMA) -> tuple[Tensor, Tensor]:
-    """At which score an anchor settles that holds an object with probability q: q and the score p(q) of least expected focal loss, (2000,) each.
+    """At which score an anchor settles that holds an object with probability q: q and the score p(q) of least expected focal loss, (2001,) each.
 
     Two classes, by search over a grid of logits; `alpha` as in `focal_loss`, background first. With gamma 0 it is a1 q / (a1 q + a0 (1 - q)).
     """

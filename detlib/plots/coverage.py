@@ -161,7 +161,7 @@ def matched(specs: Mapping[str, AnchorSpec], split: Split) -> pd.DataFrame:
     for name, spec in specs.items():
         found = positives(spec, frames, split.image_hw)
         number = max(len(found.total), 1)
-        groups = {f"with an anchor above IoU {THRESHOLD:g}": found.above > 0, "only by force": found.only_forced, "with no anchor": found.total == 0}
+        groups = {f"with an anchor above IoU {THRESHOLD:g}": found.above > 0, "only by force": found.only_forced, "with no anchor": found.none}
         shares = {group: f"{int(hit.sum()):,} ({int(hit.sum()) / number:.1%})" for group, hit in groups.items()}
         columns[name] = {"objects": f"{len(found.total):,}", **shares,
                          "anchors an object, mean": f"{float(found.total.double().mean()):.1f}" if len(found.total) else "-",

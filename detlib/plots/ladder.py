@@ -48,20 +48,16 @@ def ladder(rows: Sequence[Row], dataset: Dataset, null: Difference | None = None
     left.set(yticks=range(places), yticklabels=names, ylim=(places - 0.4, -0.6), xlabel="mAP", title="mAP")
     left.set_xlim(0, 1.18 * max([0.01, *(row.value[2] for row in run if np.isfinite(row.value[2]))]))
     right.set(xlabel="difference in mAP", title="gain on the row above, same clips and seeds")
-    for axis in axes[0]:
-        axis.xaxis.set_major_locator(MaxNLocator(5))
     ends = [abs(v) for gain in [*(row.gain for row in rows), null] if gain for v in (gain.low, gain.high) if np.isfinite(v)]
     right.set_xlim(-1.3 * max([0.005, *ends]), 1.3 * max([0.005, *ends]))
     for axis in axes[0]:
+        axis.xaxis.set_major_locator(MaxNLocator(5))
         axis.grid(axis="y", visible=False)
     return figure
 
 
 def _gain(axis: Axes, place: int, gain: Difference, colour: str) -> None:
-    if not gain.measurable:
-        _bar(axis, place, gain.value, gain.low, gain.high, "#B5B5B5", signed(gain.value))
-    else:
-        _bar(axis, place, gain.value, gain.low, gain.high, colour, signed(gain.value))
+    _bar(axis, place, gain.value, gain.low, gain.high, colour if gain.measurable else "#B5B5B5", signed(gain.value))
 
 
 def _bar(axis: Axes, place: int, value: float, low: float, high: float, colour: str, text: str) -> None:
