@@ -1,7 +1,8 @@
 """How well an anchor set covers objects: the best anchor of every box, and what matching gives to every object, without building all the pairs."""
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 
 import pandas as pd
 import torch
@@ -117,8 +118,10 @@ def positives(spec: AnchorSpec, boxes_by_frame: Sequence[Tensor], image_hw: tupl
     image_hw = spec.padded(image_hw)
     grid = _grid(spec, image_hw)
     above, total, uses = [], [], torch.zeros(len(grid), dtype=torch.long)
-    for boxes, frame in _batches(boxes_by_frame):
-        (anchor, m, overlap), matched = _match_frames(spec, grid, boxes, frame, image_hw, threshold)
+    for start in range(0, max(1, len(boxes_by_frame)), FRAMES):
+        part = boxes_by_frame[start:start + FRAMES]
+        boxes, frame = _joined(part)
+        (anchor, m, overlap), matched = _match_frames(spec, grid, boxes, frame, len(part), image_hw, threshold)
         mine = (overlap > threshold) & (matched[anchor] == m)
         (held,) = torch.where(matched >= 0)
         above.append(torch.bincount(m[mine], minlength=len(boxes)))
@@ -127,10 +130,15 @@ def positives(spec: AnchorSpec, boxes_by_frame: Sequence[Tensor], image_hw: tupl
     return Positives(torch.cat(above), torch.cat(total), uses)
 
 
-def match_local(spec: AnchorSpec, boxes: Tensor, image_hw: tuple[int, int], threshold: float = THRESHOLD) -> Tensor:
-    """The same (R,) as `matching.match(spec.grid_xyxy(image_hw), boxes)`, number for number, from the cells around each box alone; on the CPU."""
-    grid = _grid(spec, image_hw)
-    return _match_frames(spec, grid, boxes, torch.zeros(len(boxes), dtype=torch.long), image_hw, threshold)[1]
+def match_local(spec: AnchorSpec, boxes_by_frame: Sequence[Tensor], image_hw: tuple[int, int], threshold: float = THRESHOLD) -> list[Tensor]:
+    """For each frame the same (R,) as `matching.match(spec.grid_xyxy(image_hw), boxes)`, number for number; on the CPU.
+
+    It looks at the cells around each box alone, and at all frames at once.
+    """
+    grid, (boxes, frame) = _grid(spec, image_hw), _joined(boxes_by_frame)
+    matched = _match_frames(spec, grid, boxes, frame, len(boxes_by_frame), image_hw, threshold)[1].view(-1, len(grid))
+    before = [0, *accumulate(map(len, boxes_by_frame))]  # objects are numbered through all frames
+    return [torch.where(of_frame < 0, of_frame, of_frame - first) for of_frame, first in zip(matched, before, strict=False)]
 
 
 @lru_cache(maxsize=8)
@@ -152,15 +160,14 @@ def use_table(spec: AnchorSpec, found: Positives, image_hw: tuple[int, int]) -> 
     return pd.DataFrame(rows)
 
 
-def _match_frames(spec: AnchorSpec, grid: Tensor, boxes: Tensor, frame: Tensor, image_hw: tuple[int, int],
+def _match_frames(spec: AnchorSpec, grid: Tensor, boxes: Tensor, frame: Tensor, frames: int, image_hw: tuple[int, int],
                   threshold: float) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
     """Pairs (anchor, object, IoU) that hold every decision of matching, and the object of each anchor or -1; anchors are numbered frame * R + r.
 
-    `boxes` (M, 4) of several frames lie one after another, `frame` (M,) says which is whose. A pair's IoU comes from the function and the float32
+    `boxes` (M, 4) of `frames` frames lie one after another, `frame` (M,) says which is whose. A pair's IoU comes from the function and the float32
     corners that `match` uses, so it is the same number to the last bit; only which pairs are looked at is an estimate, and a generous one.
     """
     boxes = boxes.float()
-    frames = int(frame.max()) + 1 if len(frame) else 1
     best = best_by_shape(spec, boxes, image_hw).amax(0)
     floor = SLACK * best.clamp(max=threshold)
     everywhere = floor * (boxes[:, 2:] - boxes[:, :2]).amin(1) < FINEST * max(image_hw)  # touches no anchor, or is a splinter
@@ -211,8 +218,7 @@ def _window(centre: Tensor, reach: Tensor, stride: int, cells: int) -> tuple[Ten
     return first.long(), (last - first + 1).clamp(min=0).long()
 
 
-def _batches(boxes_by_frame: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Boxes (M, 4) of FRAMES frames at a time, and which of these frames each is in (M,)."""
-    for start in range(0, max(1, len(boxes_by_frame)), FRAMES):
-        part = boxes_by_frame[start:start + FRAMES]
-        yield torch.cat([torch.zeros(0, 4), *part]), torch.repeat_interleave(torch.tensor([len(boxes) for boxes in part], dtype=torch.long))
+def _joined(boxes_by_frame: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Boxes (M, 4) of all frames, and which of the frames each is in (M,)."""
+    counts = torch.tensor([len(boxes) for boxes in boxes_by_frame], dtype=torch.long)
+    return torch.cat([torch.zeros(0, 4), *boxes_by_frame]), torch.repeat_interleave(counts)

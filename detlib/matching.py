@@ -34,7 +34,8 @@ def targets(anchors: Tensor, boxes: list[Tensor], labels: list[Tensor], matched:
     known already. Boxes of background anchors are zero.
     """
     corners = cxcywh_to_xyxy(anchors)
-    matched = matched or [match(corners, image_boxes) for image_boxes in boxes]
+    if matched is None:
+        matched = [match(corners, image_boxes) for image_boxes in boxes]
     classes = torch.zeros(len(boxes), len(anchors), dtype=torch.long, device=anchors.device)
     deltas = torch.zeros(len(boxes), len(anchors), 4, device=anchors.device)
     for n, (image_boxes, image_labels, object_of) in enumerate(zip(boxes, labels, matched, strict=True)):

@@ -92,7 +92,7 @@ def fit(experiment: Experiment, dataset: Dataset, on_log: OnLog | None = None, p
             loss = losses["classes"] + losses["boxes"]
             optimizer.zero_grad()
             loss.backward()
-            gradient = nn.utils.clip_grad_norm_(model.parameters(), CLIP_GRADIENT)
+            gradient = clip_gradient_(model)
             check_finite(step, {**losses, "gradient": gradient}, batches, optimizer)
             optimizer.step()
 
@@ -119,6 +119,14 @@ def make_optimizer(model: nn.Module, experiment: Experiment) -> torch.optim.Opti
     """The optimiser that an experiment names."""
     kinds = {"sgd": torch.optim.SGD, "adamw": partial(torch.optim.AdamW, fused=True)}  # fused: one pass over the weights, half the time
     return kinds[experiment.optimizer](model.parameters(), **OPTIMIZERS[experiment.optimizer])
+
+
+def clip_gradient_(model: nn.Module) -> Tensor:
+    """Scale the gradient to the norm CLIP_GRADIENT where it is longer, and return the norm that it had; a shorter one is left as it is."""
+    norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    if norm > CLIP_GRADIENT:  # `clip_grad_norm_` multiplies by 1 otherwise: as long as the norm itself takes
+        nn.utils.clip_grads_with_norm_(model.parameters(), CLIP_GRADIENT, norm)
+    return norm
 
 
 def rate(step: int, sizes: Profile) -> float:

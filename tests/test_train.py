@@ -10,7 +10,7 @@ from detlib import runs, train
 from detlib.data.coco import open_dataset
 from detlib.data.loader import TrainBatches, pad
 from detlib.experiments import PROFILES, rung
-from detlib.train import TrainingDiverged, fit, rate, validation_steps
+from detlib.train import CLIP_GRADIENT, TrainingDiverged, clip_gradient_, fit, rate, validation_steps
 
 
 def weights(run):
@@ -168,3 +168,13 @@ def test_precision_is_noted_and_kept(small, monkeypatch):
     assert fit(experiment, data, progress=False, stop_after=2).config["precision"] == "float32"
     monkeypatch.setenv("DETLIB_PRECISION", "bfloat16")
     assert fit(experiment, data, progress=False).config["precision"] == "float32"
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_clipping_is_pytorchs(scale):
+    mine, theirs = torch.nn.Linear(40, 30), torch.nn.Linear(40, 30)
+    for p, q in zip(mine.parameters(), theirs.parameters(), strict=True):
+        p.grad = scale * torch.randn_like(p)
+        q.grad = p.grad.clone()
+    assert torch.equal(clip_gradient_(mine), torch.nn.utils.clip_grad_norm_(theirs.parameters(), CLIP_GRADIENT))
+    assert all(torch.equal(p.grad, q.grad) for p, q in zip(mine.parameters(), theirs.parameters(), strict=True))

@@ -13,7 +13,7 @@ from ..matching import decode, targets
 from .backbones import MobileNetV2, ResNet, SmallCNN
 from .fpn import FPN
 from .heads import Head
-from .losses import detection_loss
+from .losses import by_class, detection_loss
 
 SCORE_MIN = 0.05  # the report's inference settings: least score, IoU of NMS, boxes an image
 NMS_IOU = 0.5
@@ -39,7 +39,7 @@ class Detector(nn.Module):
     def loss(self, logits: Tensor, deltas: Tensor, boxes: list[Tensor], labels: list[Tensor], image_hw: tuple[int, int],
              kind: str) -> dict[str, Tensor]:
         """Losses 'classes' and 'boxes' of a batch; boxes (M, 4) xyxy px and labels (M,) of each image."""
-        matched = [match_local(self.anchors, b, image_hw) for b in boxes] if logits.device.type == "cpu" else None  # the same, and faster there
+        matched = match_local(self.anchors, boxes, image_hw) if logits.device.type == "cpu" else None  # the same, and faster there
         classes, encoded = targets(self.grid(image_hw, logits.device), boxes, labels, matched)
         return detection_loss(logits, deltas, classes, encoded, kind)
 
@@ -51,7 +51,7 @@ class Detector(nn.Module):
     def detect(self, logits: Tensor, deltas: Tensor, image_hw: tuple[int, int], score_min: float = SCORE_MIN) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Boxes (D, 4) xyxy px, labels (D,) and scores (D,) of each image, highest score first: softmax, best class of each anchor, NMS a class."""
         anchors = self.grid(image_hw, logits.device)
-        scores, labels = logits.float().softmax(-1)[..., 1:].max(-1)  # (N, R)
+        scores, labels = by_class(logits.float()).softmax(1)[:, 1:].max(1)  # (N, R)
         found = []
         for score, label, delta in zip(scores, labels + 1, deltas.float(), strict=True):
             score, index = score.topk(min(CANDIDATES, len(score)))
