@@ -42,7 +42,10 @@ class Detections:
     def of_frame(self, index: int, score_min: float = 0.0) -> "Detections":
         """Those of one frame with at least this score, best first."""
         rows = np.flatnonzero((self.frame == index) & (self.score >= score_min))
-        rows = rows[np.argsort(-self.score[rows], kind="stable")]
+        return self.rows(rows[np.argsort(-self.score[rows], kind="stable")])
+
+    def rows(self, rows: np.ndarray) -> "Detections":
+        """Those of these places (or of a mask), in this order."""
         return Detections(self.frame[rows], self.label[rows], self.score[rows], self.boxes[rows])
 
     def to_coco(self, split: Split, category_ids: Sequence[int] | None = None) -> list[dict]:
