@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,14 @@ from .data.coco import Dataset
 from .data.loader import Cache, TrainBatches, channel_statistics, pad
 from .experiments import Experiment, parse, repeats
 from .matching import targets
-from .models.detector import build
-from .predict import autocast, predict
-from .train import make_optimizer
+from .models.detector import Detector, build
+from .predict import predict
+from .train import gradient_, make_optimizer
 
 
 def this_machine() -> pd.DataFrame:
     """Processor, memory, disk and number formats, as a table to show."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = machine.devices()[-1]
     memory = f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1024**3:.0f} GiB" if hasattr(os, "sysconf") else "unknown"
     rows = {
         "processor": machine.describe(), "cores": str(os.cpu_count()), "memory": memory,
@@ -34,26 +35,31 @@ def this_machine() -> pd.DataFrame:
     return pd.DataFrame({"this machine": rows})
 
 
+def one_step(experiment: Experiment, dataset: Dataset) -> tuple[Detector, Callable[[], None]]:
+    """A fresh model, and a call that trains it by one step, always on the same batch."""
+    split, spec = dataset[experiment.split], runs.anchor_set(experiment, dataset)
+    device = machine.devices()[-1]
+    model = build(experiment, spec, len(dataset.categories), *channel_statistics(split, most=8)).to(device).train()
+    optimizer, precision = make_optimizer(model, experiment), machine.precision_here(device)
+    batch = TrainBatches(split, experiment, spec.strides[-1])[0]
+
+    def step() -> None:
+        gradient_(model, batch, experiment.loss, precision)
+        optimizer.step()
+
+    return model, step
+
+
 def step_seconds(experiment: Experiment, dataset: Dataset, repeats: int = 2) -> tuple[float, float]:
     """Seconds of one training step (the least of `repeats`, after one to warm up) and of one validation frame, measured with a fresh model."""
-    split, spec = dataset[experiment.split], runs.anchor_set(experiment, dataset)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    precision = machine.precision_here(device)
-    model = build(experiment, spec, len(dataset.categories), *channel_statistics(split, most=8)).to(device).train()
-    optimizer, batches, seconds = make_optimizer(model, experiment), TrainBatches(split, experiment, spec.strides[-1]), []
+    (model, step), seconds = one_step(experiment, dataset), []
     for _ in range(repeats + 1):
-        images, boxes, labels = batches[0]
         start = time.perf_counter()
-        with autocast(device, precision):
-            logits, deltas = model(images.to(device))
-        losses = model.loss(logits, deltas, [b.to(device) for b in boxes], [l.to(device) for l in labels], tuple(images.shape[-2:]), experiment.loss)
-        optimizer.zero_grad()
-        sum(losses.values()).backward()
-        optimizer.step()
+        step()
         seconds.append(time.perf_counter() - start)
     few = dataset["val"].subset(list(range(min(8, len(dataset["val"])))))
     start = time.perf_counter()
-    predict(model, few, precision, experiment.loss)
+    predict(model, few, machine.precision_here(model.mean.device), experiment.loss)
     return min(seconds[1:]), (time.perf_counter() - start) / len(few)
 
 

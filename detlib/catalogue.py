@@ -1,25 +1,29 @@
 """Every figure and every table by name: `detlib figure NAME` and `detlib table NAME` draw what the notebooks draw."""
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 
-from . import benchmark, plots, runs
+from . import benchmark, cost, plots, runs
 from .anchors import BASELINE, AnchorSpec
-from .coverage import coverage_table
+from .coverage import anchor_use, coverage_table
 from .data.augment import augmentations, box_statistics
 from .data.coco import Dataset, Split
+from .data.loader import pad
 from .evaluate import coco
 from .evaluate.compare import difference
 from .evaluate.crosscheck import cross_check
 from .evaluate.ladder import climb, elsewhere, ladder_table, null_difference, report_table, seed_spread
 from .experiments import Experiment, ladder, markdown, parse, rung, seed_count, settings
+from .machine import devices, machine_name
 from .models import proofs
 from .models.detector import Detector
 from .models.tables import costs, layer_table, parameter_table, reconciliation
+from .train import load_model
 
 
 @dataclass(frozen=True)
@@ -140,11 +144,48 @@ def found(a: Asked) -> Figure:
     return plots.truth_and_found(a.dataset["val"], coco.Detections.from_coco(run.detections(), a.dataset["val"]), 0.5, name)
 
 
-def pair(a: Asked) -> Sequence[list[runs.Run]]:
+def gain_against_coverage(a: Asked) -> Figure:
+    """What each class gained in coverage and in AP between two rungs with other anchors."""
+    before, after = ((runs.anchor_set(found[0].experiment, a.dataset), found) for found in pair(a, ("bias_init", "fitted_anchors")))
+    return plots.gain_against_coverage(a.dataset, before, after)
+
+
+NETWORKS = ("baseline", "resnet", "fpn", "deep_heads", "report_anchors")  # the different ones
+
+
+def models(a: Asked) -> tuple[dict[str, Detector], torch.Tensor]:
+    """The trained detectors of the rungs, and eight frames of the split val to measure them on."""
+    found = {name: load_model(run, a.dataset) for name, run in a.runs(NETWORKS).items()}
+    val = a.dataset["val"]
+    return found, pad([val.image(i) for i in range(0, len(val), max(1, len(val) // 8))], next(iter(found.values())).anchors.strides[-1])
+
+
+def cost_by_part(a: Asked) -> Figure:
+    """Parameters and arithmetic by level."""
+    image_hw = BASELINE.padded(a.dataset["val"].image_hw)
+    counted = {e.rung: cost.by_part(cost.fresh_on_meta(e, len(a.dataset.categories)), image_hw)
+               for e in a.experiments(("baseline", "fpn", "deep_heads"))}
+    return plots.cost_by_part(counted, image_hw)
+
+
+def map_against_latency(a: Asked) -> Figure:
+    """Every trained rung's mAP against its latency."""
+    rows = [row for row in climb(a.dataset, a.profile, a.seeds) if row.runs]
+    found, images = models(replace(a, rungs=[row.name for row in rows]))
+    return plots.map_against_latency(rows, cost.latency(found, images, devices()[-1]), f"{machine_name(devices()[-1])}; latency of seed 0")
+
+
+def runtime(a: Asked) -> pd.DataFrame:
+    """The report's runtime table, measured here."""
+    found, images = models(a)
+    return cost.runtime_table(cost.throughput(found, images, devices()[-1]), cost.latency(found, images, devices()[-1]))
+
+
+def pair(a: Asked, default: Sequence[str] = ("adam", "flip")) -> Sequence[list[runs.Run]]:
     """The runs of two rungs."""
-    both = list(a.repeated(("adam", "flip")).values())
+    both = list(a.repeated(default).values())
     if len(both) != 2:
-        raise ValueError("two rungs are compared: --rungs adam flip")
+        raise ValueError(f"two rungs are compared: --rungs {' '.join(default)}")
     return both
 
 
@@ -163,6 +204,7 @@ FIGURES: dict[str, Entry] = {
     "recall_curves": Entry("how many boxes have an anchor that fits", lambda a: plots.recall_curves(
         a.anchor_sets, {name: a.dataset[name] for name in ("train", "val")})),
     "class_recall": Entry("the same class by class", lambda a: plots.class_recall(a.anchor_sets, a.dataset)),
+    "gain_against_coverage": Entry("was better coverage better detection, class by class (--rungs, --seeds)", gain_against_coverage),
     "covered_frame": Entry("which objects of a frame the anchor sets cover (--split, --frame)", lambda a: plots.covered_frame(
         a.anchor_sets, a.frames, a.index)),
     "box_statistics": Entry("what augmentations do to boxes", lambda a: plots.box_statistics(box_statistics(a.frames, augmentations(a.dataset)))),
@@ -170,10 +212,16 @@ FIGURES: dict[str, Entry] = {
     "losses": Entry("training and validation loss (--rungs)", lambda a: plots.losses(a.runs(("baseline", "adam")))),
     "validation": Entry("mAP, AP50, AP75 against the step (--rungs)", lambda a: plots.validation(a.runs(("baseline", "adam")))),
     "classes": Entry("AP of each class against the step (--rungs)", lambda a: plots.classes(a.runs(("baseline", "adam")))),
+    "first_steps": Entry("the loss of the classes in the first steps (--rungs)", lambda a: plots.first_steps(a.runs(("deep_heads", "bias_init")))),
     "found": Entry("what a rung found on two frames (--rungs)", found),
     "paired": Entry("two rungs apart and in pairs (--rungs, --seeds)", lambda a: plots.paired(*pair(a), a.dataset)),
     "ladder": Entry("the climb with its intervals (--seeds)", lambda a: plots.ladder(
         climb(a.dataset, a.profile, a.seeds), a.dataset, null_difference(a.dataset, a.profile, a.seeds))),
+    "cost_by_part": Entry("where parameters and arithmetic lie (--rungs)", cost_by_part),
+    "latencies": Entry("how long one image takes (--rungs)", lambda a: plots.latencies(cost.latency(*models(a), devices()[-1]))),
+    "batches": Entry("throughput and waiting against the batch size (--rungs)", lambda a: plots.batches(
+        cost.throughput(*models(a), devices()[-1]))),
+    "map_against_latency": Entry("what a millisecond buys (--seeds)", map_against_latency),
     "depth_toy": Entry("what depth does without and with the shortcut", lambda a: plots.depth_toy(proofs.depth_toy())),
     "footprints": Entry("which pixels a cell sees without and with the FPN", footprints),
     "focal_curves": Entry("focal loss and cross-entropy", lambda a: plots.focal_curves()),
@@ -191,12 +239,16 @@ TABLES: dict[str, Entry] = {
     "anchors": Entry("the baseline's shapes, level by level", lambda a: plots.anchor_table(BASELINE, a.dataset["train"].image_hw).data),
     "coverage": Entry("recall and mean IoU of the fitted anchors, by class and size (--split)", lambda a: coverage_table(
         a.anchor_sets["fitted"], a.dataset, a.split).map(lambda value: f"{value:.3f}" if isinstance(value, float) else value)),
+    "anchor_use": Entry("which of the fitted anchors are ever positive (--split)", lambda a: anchor_use(a.anchor_sets["fitted"], a.frames)),
     "matched": Entry("what matching gives to objects, by anchor set (--split)", lambda a: plots.matched(a.anchor_sets, a.frames)),
     "matching": Entry("how objects get their anchors (--split)", lambda a: plots.matching_summary(BASELINE, a.frames)),
     "layers": Entry("the first network, layer by layer", lambda a: layer_table(first_network(a), a.dataset["train"].image_hw)),
     "parameters": Entry("trainable parameters of the first network", lambda a: parameter_table(first_network(a), a.dataset["train"].image_hw)),
     "cost": Entry("parameters and anchors of every rung", lambda a: pd.DataFrame(costs(a.profile)).T),
     "reconciliation": Entry("the report's parameter table taken apart", lambda a: reconciliation()),
+    "resources": Entry("arithmetic and memory of one image (--rungs)", lambda a: cost.resources(*models(a)).map("{:,.1f}".format)),
+    "runtime": Entry("the report's runtime table, measured here (--rungs)", runtime),
+    "speed_up": Entry("the faster copy against plain float32 (--rungs)", lambda a: cost.speed_up(*models(a), batch=4).map("{:.1f}".format)),
     "loader": Entry("images/s of the loader", lambda a: benchmark.loader_speed(benchmark.loader_costs(a.dataset))),
     "focal_checks": Entry("the focal loss against two references", lambda a: proofs.focal_checks().map("{:.0e}".format)),
     "head_parameters": Entry("what deep heads add, level by level", lambda a: _flat(proofs.head_parameters(

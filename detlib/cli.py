@@ -50,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     sub = verb("cost", cost, "parameters and anchors of every rung, counted without data")
     sub.add_argument("--profile", help="smoke, laptop or report (default: DETLIB_PROFILE, else laptop)")
+    sub.add_argument("--measure", action="store_true", help="also arithmetic, memory, latency and throughput of fresh networks on simulated frames")
     sub.add_argument("--json", action="store_true", help="print one JSON object")
 
     sub = verb("anchors", anchors, "how well an anchor set covers the boxes of a COCO json, or a set fitted to them; pictures are not needed")
@@ -121,14 +122,19 @@ def train(rung: str, data: str | None, profile: str | None, invalid: str | None,
         print(f"{name}, seed {k}: mAP {_value(found['mAP'])} over {found['classes_with_objects']} of {found['classes']} classes; {run.folder}")
 
 
-def cost(profile: str | None, json: bool) -> None:
-    """Count parameters and anchors."""
+def cost(profile: str | None, measure: bool, json: bool) -> None:
+    """Count parameters and anchors; measure what running takes."""
     import pandas as pd
 
     from .models.tables import costs
 
-    counted = costs(profile)
-    print(_json.dumps(counted) if json else pd.DataFrame(counted).T.to_string())
+    rows = costs(profile)
+    if measure:
+        from .cost import measured
+
+        print("Measuring each network once; this takes some minutes.", file=sys.stderr)
+        rows = {name: rows[name] | found for name, found in measured(profile).items()}
+    print(_json.dumps(rows) if json else pd.json_normalize(list(rows.values())).set_index(pd.Index(rows)).to_string(float_format="{:.1f}".format))
 
 
 def anchors(action: str, file: Path, fit_on: Path | None, budget: int | None, objective: str, out: Path | None, invalid: str, json: bool,
@@ -174,6 +180,8 @@ def figure(name: str | None, out: Path | None, json: bool, **asked: object) -> N
         print(_json.dumps({key: value.what for key, value in FIGURES.items()}) if json else listing(FIGURES))
         return
     path = out or runs.outputs() / "figures" / f"{name}.png"
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"--out {path}: figures are written as PNG; name a file that ends in .png")
     write_atomic(path, entry(FIGURES, name).make(Asked(**asked)).png())
     print(_json.dumps({"figure": str(path)}) if json else path)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .anchors import AnchorSpec
 from .boxes import iou, xyxy_to_cxcywh
-from .data.coco import Dataset
+from .data.coco import Dataset, Split
 from .matching import THRESHOLD
 
 CHUNK = 8192  # boxes at a time: bounds the memory, and keeps a level's arrays in a core's cache
@@ -147,15 +147,17 @@ def _grid(spec: AnchorSpec, image_hw: tuple[int, int]) -> Tensor:
     return spec.grid_xyxy(image_hw)
 
 
-def use_table(spec: AnchorSpec, found: Positives, image_hw: tuple[int, int]) -> pd.DataFrame:
-    """One row a shape: its level, stride and size (w, h) px as clamped, how many anchors have it, how many are ever positive, and how often."""
-    image_hw = spec.padded(image_hw)
+def anchor_use(spec: AnchorSpec, split: Split) -> pd.DataFrame:
+    """One row a shape: its level, stride, size (w, h) px as clamped, how many anchors have it, how many are ever positive, and how often."""
+    image_hw = spec.padded(split.image_hw)
+    found = positives(spec, [split.targets(index)[0] for index in range(len(split))], image_hw)
     rows, start = [], 0
     for level, ((height, width), sizes) in enumerate(zip(spec.grid_hws(image_hw), clamped(spec, image_hw), strict=True)):
         stop = start + height * width * len(sizes)
         uses = found.uses[start:stop].view(-1, len(sizes))
-        rows += [{"level": level, "stride": spec.strides[level], "w": w, "h": h, "anchors": height * width, "used": int((column > 0).sum()),
-                  "positives": int(column.sum())} for (w, h), column in zip(sizes.tolist(), uses.T, strict=True)]
+        rows += [{"level": level, "stride": spec.strides[level], "w": round(w, 1), "h": round(h, 1), "anchors": height * width,
+                  "ever positive": int((column > 0).sum()), "times positive": int(column.sum())}
+                 for (w, h), column in zip(sizes.tolist(), uses.T, strict=True)]
         start = stop
     return pd.DataFrame(rows)
 

@@ -36,6 +36,16 @@ def precision_here(device: torch.device) -> str:
     return known[key]["precision"]
 
 
+def devices() -> list[torch.device]:
+    """What networks can run on here: the CPU, and last a GPU where there is one: training takes the last."""
+    return [torch.device("cpu"), *([torch.device("cuda")] if torch.cuda.is_available() else [])]
+
+
+def machine_name(device: torch.device) -> str:
+    """A device in one line."""
+    return describe() if device.type == "cpu" else f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+
+
 def describe() -> str:
     """Processor, threads and torch's version, in one line."""
     name = platform.processor() or platform.machine()

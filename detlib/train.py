@@ -18,11 +18,11 @@ from tqdm import tqdm
 from . import runs
 from .anchors import STRIDES, AnchorSpec
 from .data.coco import Dataset
-from .data.loader import Cache, TrainBatches, channel_statistics
+from .data.loader import Batch, Cache, TrainBatches, channel_statistics
 from .evaluate.coco import evaluate
 from .experiments import OPTIMIZERS, Experiment, Profile
 from .files import write_atomic, write_json
-from .machine import precision_here
+from .machine import devices, precision_here
 from .models.detector import Detector, build
 from .models.pretrained import start_from_imagenet_
 from .predict import autocast, predict
@@ -42,7 +42,7 @@ def fit(experiment: Experiment, dataset: Dataset, on_log: OnLog | None = None, p
     `on_log(row, run)` is called with each step's log row; `stop_after` leaves the run after so many steps, to be continued by the next call.
     """
     train, spec, sizes = dataset[experiment.split], runs.anchor_set(experiment, dataset), experiment.sizes
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = devices()[-1]
     run = runs.open_run(experiment, dataset, configuration(experiment, dataset, spec), precision_here(device))
     if run.finished:
         return run
@@ -84,20 +84,13 @@ def fit(experiment: Experiment, dataset: Dataset, on_log: OnLog | None = None, p
             started = time.perf_counter()
             for group in optimizer.param_groups:
                 group["lr"] = OPTIMIZERS[experiment.optimizer]["lr"] * rate(step, sizes)
-            images, boxes, labels = batches[step]
-            with autocast(device, precision):
-                logits, deltas = model(images.to(device))
-            losses = model.loss(logits, deltas, [b.to(device) for b in boxes], [l.to(device) for l in labels],
-                                tuple(images.shape[-2:]), experiment.loss)
-            loss = losses["classes"] + losses["boxes"]
-            optimizer.zero_grad()
-            loss.backward()
-            gradient = clip_gradient_(model)
-            check_finite(step, {**losses, "gradient": gradient}, batches, optimizer)
+            values = gradient_(model, batches[step], experiment.loss, precision)
+            check_finite(step, values, batches, optimizer)
             optimizer.step()
 
-            row = {"step": step + 1, "lr": optimizer.param_groups[0]["lr"], "loss": loss.item(), **{k: v.item() for k, v in losses.items()},
-                   "gradient": gradient.item(), "seconds": time.perf_counter() - started}
+            found = {name: value.item() for name, value in values.items()}
+            row = {"step": step + 1, "lr": optimizer.param_groups[0]["lr"], "loss": found["classes"] + found["boxes"], **found,
+                   "seconds": time.perf_counter() - started}
             log.write(row)
             bar.update()
             if on_log:
@@ -119,6 +112,17 @@ def make_optimizer(model: nn.Module, experiment: Experiment) -> torch.optim.Opti
     """The optimiser that an experiment names."""
     kinds = {"sgd": torch.optim.SGD, "adamw": partial(torch.optim.AdamW, fused=True)}  # fused: one pass over the weights, half the time
     return kinds[experiment.optimizer](model.parameters(), **OPTIMIZERS[experiment.optimizer])
+
+
+def gradient_(model: Detector, batch: Batch, kind: str, precision: str) -> dict[str, Tensor]:
+    """The gradient of a batch's loss, clipped, in the parameters' `grad`; -> the loss's parts, classes and boxes, and the norm before clipping."""
+    (images, boxes, labels), device = batch, model.mean.device
+    with autocast(device, precision):
+        logits, deltas = model(images.to(device))
+    parts = model.loss(logits, deltas, [b.to(device) for b in boxes], [l.to(device) for l in labels], tuple(images.shape[-2:]), kind)
+    model.zero_grad()
+    (parts["classes"] + parts["boxes"]).backward()
+    return {**parts, "gradient": clip_gradient_(model)}
 
 
 def clip_gradient_(model: nn.Module) -> Tensor:

@@ -3,11 +3,12 @@ import math
 
 import pytest
 import torch
+from conftest import coco, write_dataset
 
 from detlib import coverage as module
 from detlib.anchors import BASELINE, REPORT, AnchorSpec
 from detlib.boxes import cxcywh_to_xyxy, iou
-from detlib.coverage import coverage, coverage_table, match_local, positives, use_table
+from detlib.coverage import anchor_use, coverage, coverage_table, match_local, positives
 from detlib.data.coco import open_dataset
 from detlib.matching import match, objects_by_match
 
@@ -108,12 +109,14 @@ def test_exactly_the_threshold_is_only_by_force():
     assert (found.above.tolist(), found.total.tolist(), found.uses.tolist()) == ([0], [1], [1, 0])
 
 
-def test_use_table_counts_anchors_of_each_shape():
+def test_use_of_the_anchors_of_each_shape(tmp_path):
     spec = AnchorSpec((4, 8), (((4.0, 4.0), (4.0, 90.0)), ((8.0, 8.0),)))
-    frame = torch.tensor([[0.0, 0, 4, 4], [8, 0, 16, 8]])  # an anchor of level 0 fits the first, one of level 1 the second
-    table = use_table(spec, positives(spec, [frame, frame, torch.zeros(0, 4)], (8, 16)), (8, 16))
-    assert table.to_dict("list") == {"level": [0, 0, 1], "stride": [4, 4, 8], "w": [4, 4, 8], "h": [4, 8, 8], "anchors": [8, 8, 2],
-                                     "used": [1, 0, 1], "positives": [2, 0, 2]}
+    frames = [(f"images/a_{i}.png", 16, 8) for i in range(3)]  # an anchor of level 0 fits the first box, one of level 1 the second
+    boxes = [(i, 1, box) for i in range(2) for box in ([0, 0, 4, 4], [8, 0, 8, 8])]
+    split = open_dataset(write_dataset(tmp_path, {"train": coco(frames, boxes)}, pictures=False))["train"]
+    assert anchor_use(spec, split).to_dict("list") == {
+        "level": [0, 0, 1], "stride": [4, 4, 8], "w": [4, 4, 8], "h": [4, 8, 8], "anchors": [8, 8, 2], "ever positive": [1, 0, 1],
+        "times positive": [2, 0, 2]}
 
 
 def test_positives_of_no_frames_and_of_empty_ones():

@@ -197,14 +197,6 @@ def head_reach(depth: int, cells: int = 15, inputs: int = 32, seed: int = 0) -> 
     return seen / seen.sum()
 
 
-def head_reach_table(strides: Sequence[int], depths: Sequence[int] = (0, 4)) -> pd.DataFrame:
-    """How far a head's output cell sees: cells of its level, and px on each level; what a cell of the map itself sees comes on top."""
-    sides = {depth: int((head_reach(depth, cells=2 * depth + 5).sum(0) > 0).sum()) for depth in depths}
-    rows = {f"stride {stride} px": {f"depth {depth}: {side} x {side} cells": f"{side * stride} px" for depth, side in sides.items()}
-            for stride in strides}
-    return pd.DataFrame(rows).T
-
-
 def head_parameters(before: Experiment, after: Experiment, num_classes: int = 8) -> pd.DataFrame:
     """Trainable parameters of two experiments' heads by level, and what the second adds; counted on models without storage."""
     with torch.device("meta"):

@@ -3,6 +3,7 @@
 from .anchors import anchor_table, matching_summary, shapes_on_frame, toy_matching, toy_table
 from .augment import before_after, box_statistics, by_channel, loader_costs, sampled_crops, varied
 from .compare import paired
+from .cost import batches, cost_by_part, latencies, map_against_latency
 from .coverage import class_recall, covered_frame, gain_against_coverage, matched, recall_curves, shape_cloud
 from .data import aspect_ratios, box_map, clip_classes, counted, counted_sentence, frames, occurrences, size_heatmap
 from .data import size_scatter, sizes_by_class, summary, train_against_val

@@ -48,11 +48,11 @@ def class_colours(categories: Sequence[str]) -> dict[str, str]:
 
 
 def rung_colour(name: str) -> str:
-    """The colour of a row of the ladder, also of one with changed fields (`fpn+weights=imagenet`)."""
-    row = name.split("+")[0]
+    """The colour of a row of the ladder; one with changed fields (`fpn+weights=imagenet`) has its row's, half as strong."""
+    row, *changes = name.split("+")
     if row not in RUNGS:
         raise ValueError(f"no rung {name!r}: the ladder has {', '.join(RUNGS)}")
-    return RUNGS[row]
+    return to_hex([1 - (1 - channel) / 2 for channel in to_rgb(RUNGS[row])]) if changes else RUNGS[row]
 
 
 @contextmanager
@@ -156,25 +156,27 @@ def class_legend(figure: Figure, categories: Sequence[str], present: Sequence[st
 
 
 def draw_boxes(axes: Axes, boxes: np.ndarray, labels: np.ndarray, categories: Sequence[str], scores: np.ndarray | None = None,
-               names: bool = True, line: float = 1.4, font: float = 7.5, dashed: bool = False) -> None:
+               names: bool | np.ndarray = True, line: float = 1.4, font: float = 7.5, dashed: bool | np.ndarray = False) -> None:
     """Draw boxes (M, 4) xyxy px with labels (M,) in 1..K, in class colours with a thin dark halo, on axes whose limits are set.
 
     A name (with its score) stands beside its box and covers no other; where there is no free place it is left out: the colour tells it.
+    `names` and `dashed` are for all boxes, or for each (M,).
     """
     boxes, labels = np.asarray(boxes, float).reshape(-1, 4), np.asarray(labels, int)
     colours = list(class_colours(categories).values())
     halo = [withStroke(linewidth=line + 1.4, foreground="#000000CC")]
-    for (x1, y1, x2, y2), label in zip(boxes, labels, strict=True):
+    names, broken = (np.broadcast_to(flag, len(labels)) for flag in (names, dashed))
+    for (x1, y1, x2, y2), label, gaps in zip(boxes, labels, broken, strict=True):
         axes.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=colours[label - 1], linewidth=line,
-                                 joinstyle="miter", linestyle=(0, (3, 1.5)) if dashed else "-", path_effects=halo))
-    if not names or not len(boxes):
+                                 joinstyle="miter", linestyle=(0, (3, 1.5)) if gaps else "-", path_effects=halo))
+    if not names.any():
         return
-    texts = [label_text(categories[label - 1], None if scores is None else scores[i]) for i, label in enumerate(labels)]
+    texts = [label_text(categories[label - 1], None if scores is None else scores[i]) if names[i] else "" for i, label in enumerate(labels)]
     (left, right), (top, bottom) = sorted(axes.get_xlim()), sorted(axes.get_ylim())
     point = axes.figure.dpi / 72 * (right - left) / axes.get_window_extent().width  # data px of a point
-    sizes = [((0.6 * font * len(text) + 3) * point, (1.2 * font + 1) * point) for text in texts]
+    sizes = [((0.6 * font * len(text) + 3) * point, (1.2 * font + 1) * point) if text else (0.0, 0.0) for text in texts]
     for text, place, size, label in zip(texts, label_places(boxes, sizes, (left, top, right, bottom)), sizes, labels, strict=True):
-        if place:
+        if place and text:
             colour = colours[label - 1]
             axes.add_patch(Rectangle(place, *size, facecolor=colour, edgecolor="none", alpha=0.9))
             axes.text(place[0] + size[0] / 2, place[1] + size[1] / 2, plain(text), fontsize=font, color=on_colour(colour),

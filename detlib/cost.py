@@ -1,0 +1,247 @@
+"""What a detector costs to run: arithmetic, memory and time, each measured so that the number is what its name says."""
+import copy
+import re
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from .anchors import BASELINE, SPECS
+from .data.lidar import Sensor, clip_frames
+from .data.loader import pad
+from .experiments import Experiment, ladder
+from .machine import machine_name, precision_here
+from .models.detector import Detector, build
+from .predict import autocast
+
+CPU = torch.device("cpu")
+WARM_UP = 2  # rounds that are not counted: first calls choose kernels and fill caches
+BATCHES = (1, 2, 4, 8, 16, 32)  # the last is the report's
+PLAIN, FAST = "plain float32", "as used here"
+
+
+def fresh_on_meta(experiment: Experiment, num_classes: int) -> Detector:
+    """An experiment's network without storage, to count on. Fitted anchors have the baseline's number of shapes."""
+    with torch.device("meta"):
+        return build(experiment, SPECS.get(experiment.anchors, BASELINE), num_classes, torch.zeros(3), torch.ones(3)).eval()
+
+
+def by_part(model: Detector, image_hw: tuple[int, int]) -> pd.DataFrame:
+    """Parameters and floating-point operations of one image's forward pass, by part (backbone, neck, head) and stride of the level.
+
+    A multiply-add counts as two; convolutions alone, as PyTorch's counter has them. A stem belongs to the first level.
+    """
+    images = torch.zeros(1, len(model.mean), *model.anchors.padded(image_hw), dtype=torch.uint8, device=model.mean.device)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(images)
+    rows = []
+    for name, operations in counter.get_flop_counts().items():
+        if found := re.fullmatch(r"Detector\.((backbone|neck|head)\.(?:stem|(?!stem)\w+\.(\d+)))", name):
+            module, part, level = found.groups()
+            rows.append({"part": part, "stride": model.anchors.strides[int(level or 0)], "FLOP": sum(operations.values()),
+                         "parameters": sum(p.numel() for p in model.get_submodule(module).parameters())})
+    return pd.DataFrame(rows).groupby(["part", "stride"], as_index=False).sum()
+
+
+class _Alive(TorchDispatchMode):
+    """Bytes of the tensors that were made while it is entered and are still there, and the most there were."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.most = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
+        result = func(*args, **(kwargs or {}))
+        inputs = {leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        for leaf in tree_leaves(result):
+            storage = leaf.untyped_storage() if isinstance(leaf, Tensor) else None
+            if storage is not None and storage._cdata not in self.known | inputs:  # a view, or what was there before, is not new
+                self.known.add(storage._cdata)
+                weakref.finalize(storage, self._freed, storage._cdata, storage.nbytes())
+                self.now += storage.nbytes()
+        self.most = max(self.most, self.now)
+        return result
+
+    def _freed(self, key: int, size: int) -> None:
+        self.known.discard(key)
+        self.now -= size
+
+
+def peak_memory(call: Callable[[], object]) -> int:
+    """The most bytes that the tensors made during a call take at once; what was there before, and a kernel's own scratch space, do not count."""
+    with _Alive() as alive:
+        call()
+    return alive.most
+
+
+def fast(model: Detector, precision: str) -> Detector:
+    """A copy that can only predict: batch normalisation folded into the convolution before it, weights in `precision`; call it in `autocast`."""
+    model = copy.deepcopy(model).eval()
+    for parent in list(model.modules()):
+        for (name, layer), (after, norm) in pairwise(parent.named_children()):  # torchvision's blocks name their layers in the order of use
+            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, name, fuse_conv_bn_eval(layer, norm))
+                setattr(parent, after, nn.Identity())
+    for part in (model.backbone, model.neck, model.head):
+        part.to(getattr(torch, precision), memory_format=torch.channels_last)
+    return model
+
+
+def plain_forward(model: Detector, images: Tensor) -> tuple[Tensor, Tensor]:
+    """The network as PyTorch runs it by default: float32, eager, channels first; for a model whose weights lie channels first."""
+    return model.head(model.neck(model.backbone((images.float() - model.mean) / model.std)))
+
+
+@torch.inference_mode()
+def time_models(models: Mapping[str, Detector], images: Tensor, batch: int, rounds: int, device: torch.device = CPU,
+                plain: bool = False) -> pd.DataFrame:
+    """Seconds of each call on a batch, one row a model and round: `forward`, `boxes` (softmax, decoding, NMS) and their sum, `whole`.
+
+    In each round the models take turns, so that what else the machine does meets all of them; images (N, C, H, W) uint8 are used in turn. The
+    clock is read when the device has finished. `plain`: float32, eager, channels first; else what `fast` makes of the models in the number format
+    of `machine.precision_here`.
+    """
+    precision, rows, image_hw = "float32" if plain else precision_here(device), [], tuple(images.shape[-2:])
+    ready = {name: _plain(m) if plain else fast(m, precision) for name, m in models.items()}
+    ready = {name: model.to(device) for name, model in ready.items()}
+    for number in range(-WARM_UP, rounds):
+        part = images[torch.arange(number * batch, (number + 1) * batch) % len(images)].to(device)
+        for name, model in ready.items():
+            start = _now(device)
+            with autocast(device, precision):
+                logits, deltas = plain_forward(model, part) if plain else model(part)
+            middle = _now(device)
+            model.detect(logits, deltas, image_hw)
+            end = _now(device)
+            if number >= 0:
+                rows.append({"model": name, "round": number, "forward": middle - start, "boxes": end - middle, "whole": end - start})
+    table = pd.DataFrame(rows)
+    table.attrs = {"rounds": rounds, "warm-up": WARM_UP, "precision": precision, "machine": machine_name(device)}
+    return table
+
+
+def _plain(model: Detector) -> Detector:
+    return copy.deepcopy(model).eval().to(memory_format=torch.contiguous_format)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def latency(models: Mapping[str, Detector], images: Tensor, device: torch.device = CPU, rounds: int = 25) -> pd.DataFrame:
+    """One row a model: ms from one image to its boxes, at batch 1: the median (p50) and p95 of the rounds, and the medians of its two parts."""
+    times = time_models(models, images, 1, rounds, device)
+    ms = (times.set_index("model")[["forward", "boxes", "whole"]] * 1000).groupby(level=0, sort=False)
+    table = pd.DataFrame({"p50": ms["whole"].median(), "p95": ms["whole"].quantile(0.95),
+                          "forward": ms["forward"].median(), "boxes": ms["boxes"].median()})
+    table.attrs = times.attrs
+    return table
+
+
+def throughput(models: Mapping[str, Detector], images: Tensor, device: torch.device = CPU, batches: Sequence[int] = BATCHES,
+               rounds: int = 3) -> pd.DataFrame:
+    """Seconds of a batch, from images to boxes: one row a model and batch size, with the median, least and most of the rounds, and images/s."""
+    rows, attrs = [], {}
+    for batch in batches:
+        times = time_models(models, images, batch, rounds, device)
+        attrs = times.attrs
+        rows += [{"model": name, "batch": batch, "seconds": s.median(), "least": s.min(), "most": s.max(), "images/s": batch / s.median()}
+                 for name, s in times.groupby("model", sort=False)["whole"]]
+    table = pd.DataFrame(rows)
+    table.attrs = attrs
+    return table
+
+
+def speed_up(models: Mapping[str, Detector], images: Tensor, batch: int, device: torch.device = CPU, rounds: int = 5) -> pd.DataFrame:
+    """Images/s of each model as PyTorch runs it by default and as `fast` makes it, on the same batch, in turn; the ratio's median, least and most."""
+    pairs = [pd.DataFrame({way: time_models(models, images, batch, 1, device, plain).set_index("model")["whole"]
+                           for way, plain in ((PLAIN, True), (FAST, False))}) for _ in range(rounds)]
+    seconds = pd.concat(pairs).groupby(level="model", sort=False)
+    ratio = pd.concat(pair[PLAIN] / pair[FAST] for pair in pairs).groupby(level="model", sort=False)
+    return (batch / seconds.median()).add_suffix(", images/s").assign(ratio=ratio.median(), least=ratio.min(), most=ratio.max())
+
+
+# The report's "Runtime Analysis", by our names of its models: batches of 32 on its GPU, ms a batch and the frames/s that it printed
+REPORT_BATCH = 32
+REPORT_TIMES = {"baseline": (130.88, 244.50), "flip": (131.51, 243.33), "fpn": (277.73, 115.22), "focal": (278.90, 114.74),
+                "deep_heads": (396.11, 80.78), "bias_init": (396.03, 80.80), "report_anchors": (395.47, 80.92)}
+
+
+def runtime_table(speeds: pd.DataFrame, latencies: pd.DataFrame) -> pd.DataFrame:
+    """The report's runtime table measured here, each column named for what it is, beside the report's own "Image Time".
+
+    From `throughput` with batches of the report's size and `latency`. Its "Image Time" is the time of a batch over its size: how many ms it takes
+    until the *next* image is done while 32 are under way, not how long one image takes.
+    """
+    rows = speeds[speeds["batch"] == speeds["batch"].max()].set_index("model")
+    batch = int(rows["batch"].iloc[0])
+    table = {}
+    for name in rows.index:
+        seconds, theirs = rows.loc[name, "seconds"], REPORT_TIMES.get(name)
+        table[name] = {
+            f"batch of {batch}, ms": f"{1000 * seconds:,.0f}", "batches/s": f"{1 / seconds:.2f}",
+            "batch time / images, ms": f"{1000 * seconds / batch:.1f}", "images/s": f"{batch / seconds:.1f}",
+            "one image alone, ms (p50)": f"{latencies.loc[name, 'p50']:.1f}", "p95": f"{latencies.loc[name, 'p95']:.1f}",
+            'the report\'s "Image Time", ms': f"{theirs[0] / REPORT_BATCH:.2f}" if theirs else "-",
+            'its "FPS"': f"{theirs[1]:.2f}" if theirs else "-"}
+    return pd.DataFrame(table).T
+
+
+def megabytes(model: nn.Module) -> float:
+    """Size of the parameters, MB (10^6 bytes)."""
+    return sum(p.numel() * p.element_size() for p in model.parameters()) / 1e6
+
+
+def resources(models: Mapping[str, Detector], images: Tensor, training: Mapping[str, Callable[[], object]] | None = None) -> pd.DataFrame:
+    """One row a model: trained parameters, GFLOP an image, MB of weights, and the peak MB of tensors that one image takes on the way to its boxes.
+
+    `training`: for each model a call that makes one training step (`benchmark.one_step`), whose peak stands in a last column.
+    """
+    rows = {}
+    for name, model in models.items():
+        def one(model: Detector = model) -> object:
+            with torch.inference_mode(), autocast(model.mean.device, precision_here(model.mean.device)):
+                return model.detect(*model(images[:1].to(model.mean.device)), tuple(images.shape[-2:]))
+        rows[name] = {"trained parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+                      "GFLOP an image": by_part(model, tuple(images.shape[-2:]))["FLOP"].sum() / 1e9, "weights, MB": megabytes(model),
+                      "peak of one image, MB": peak_memory(one) / 1e6}
+        if training:
+            rows[name]["peak of a training step, MB"] = peak_memory(training[name]) / 1e6
+    return pd.DataFrame(rows).T
+
+
+def measured(profile: str | None = None, frames: int = 8, num_classes: int = 8) -> dict[str, dict]:
+    """For every rung of a profile, measured on simulated frames with fresh networks (rungs with the same network share the figures).
+
+    `gflop` an image, `peak_mb` of one image, `latency_ms` at batch 1 {p50, p95} and `images_per_s` {batch: images/s}. A fresh network's scores are
+    all alike, so that decoding and NMS have as many candidates as they can have.
+    """
+    experiments = ladder(profile)
+    first, keys = {}, {}
+    for name, e in experiments.items():
+        keys[name] = (e.backbone, e.neck, e.head_depth, e.anchors if e.anchors in SPECS else BASELINE.name)
+        first.setdefault(keys[name], name)
+    sensor = Sensor(**next(iter(experiments.values())).sizes.sensor)
+    pictures = [torch.from_numpy(image).permute(2, 0, 1) for image, _ in clip_frames(0, sensor, frames=frames)]
+    models, images = {}, pad(pictures, BASELINE.strides[-1])
+    mean, std = images.float().mean((0, 2, 3)), images.float().std((0, 2, 3))
+    for name in first.values():
+        e = experiments[name]
+        models[name] = build(e, SPECS.get(e.anchors, BASELINE), num_classes, mean, std).eval()
+    delays, speeds = latency(models, images), throughput(models, images)
+    used = resources(models, images)
+    found = {name: {"gflop": used.loc[name, "GFLOP an image"], "peak_mb": used.loc[name, "peak of one image, MB"],
+                    "latency_ms": delays.loc[name, ["p50", "p95"]].to_dict(),
+                    "images_per_s": speeds[speeds["model"] == name].set_index("batch")["images/s"].to_dict()} for name in models}
+    return {name: found[first[key]] for name, key in keys.items()}
