@@ -1,5 +1,5 @@
 """How well an anchor set covers objects: the best anchor of every box, and what matching gives to every object, without building all the pairs."""
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -128,6 +128,18 @@ def positives(spec: AnchorSpec, boxes_by_frame: Sequence[Tensor], image_hw: tupl
         total.append(torch.bincount(matched[held], minlength=len(boxes)))
         uses += torch.bincount(held % len(grid), minlength=len(grid))
     return Positives(torch.cat(above), torch.cat(total), uses)
+
+
+def sets_side_by_side(sets: Mapping[str, AnchorSpec], dataset: Dataset) -> pd.DataFrame:
+    """What anchor sets offer, one row each: recall at two IoUs and mean IoU on val, and how many anchors teach an object of train."""
+    train, val, rows = dataset["train"], dataset["val"], {}
+    for name, spec in sets.items():
+        found = coverage(spec, torch.cat([torch.zeros(0, 4), *(val.targets(i)[0] for i in range(len(val)))]), val.image_hw)
+        taught = positives(spec, [train.targets(i)[0] for i in range(len(train))], train.image_hw)
+        rows[name] = {"recall at 0.5": found.recall(0.5), "recall at 0.7": found.recall(0.7), "mean IoU": found.mean,
+                      "positive anchors an object": taught.total.double().mean().item(),
+                      "matched only by force": taught.only_forced.double().mean().item()}
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def match_local(spec: AnchorSpec, boxes_by_frame: Sequence[Tensor], image_hw: tuple[int, int], threshold: float = THRESHOLD) -> list[Tensor]:

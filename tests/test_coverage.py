@@ -8,7 +8,7 @@ from conftest import coco, write_dataset
 from detlib import coverage as module
 from detlib.anchors import BASELINE, REPORT, AnchorSpec
 from detlib.boxes import cxcywh_to_xyxy, iou
-from detlib.coverage import anchor_use, coverage, coverage_table, match_local, positives
+from detlib.coverage import anchor_use, coverage, coverage_table, match_local, positives, sets_side_by_side
 from detlib.data.coco import open_dataset
 from detlib.matching import match, objects_by_match
 
@@ -160,3 +160,11 @@ def test_real_frames_are_matched_alike(real):
         assert all(map(torch.equal, match_local(spec, some, (128, 1024)), [match(grid, boxes) for boxes in some]))
     found = positives(BASELINE, frames, (128, 1024))
     assert (int(found.only_forced.sum()), int(found.none.sum())) == (5143, 127)
+
+
+def test_sets_side_by_side(tmp_path):
+    frames, box = [("images/a_0.png", 16, 8)], [0, 0, 8, 6]
+    data = open_dataset(write_dataset(tmp_path, {name: coco(frames, [(0, 1, box)]) for name in ("train", "val")}, pictures=False))
+    found = sets_side_by_side({"one": AnchorSpec((8,), (((8.0, 8.0),),)), "two": AnchorSpec((8,), (((8.0, 8.0), (8.0, 6.0), (8.0, 2.0)),))}, data)
+    assert found.loc["one"].tolist() == pytest.approx([1, 1, 48 / 64, 1, 0])
+    assert found.loc["two"].tolist() == pytest.approx([1, 1, 48 / 64, 2, 0])  # the second shape overlaps by 40 / 56, the third by 16 / 48
