@@ -15,6 +15,7 @@ from .data.augment import augmentations, box_statistics
 from .data.coco import Dataset, Split
 from .data.loader import pad
 from .evaluate import coco
+from .evaluate.changes import Changes, changes_table, chosen_frames, paired_changes, run_outcome
 from .evaluate.compare import difference
 from .evaluate.crosscheck import cross_check
 from .evaluate.ladder import climb, elsewhere, ladder_table, null_difference, report_table, seed_spread
@@ -181,6 +182,18 @@ def runtime(a: Asked) -> pd.DataFrame:
     return cost.runtime_table(cost.throughput(found, images, devices()[-1]), cost.latency(found, images, devices()[-1]))
 
 
+def through_models(a: Asked, draw: Callable) -> Figure:
+    """A validation frame as rungs saw it: the one that was named, else the median of the last rung."""
+    seen = {name: run_outcome(run, a.dataset) for name, run in a.runs(("adam", "resnet", "fpn")).items()}
+    rule, index = next(iter(chosen_frames(seen).items()))
+    return draw(a.dataset["val"], index if a.frame is None else a.frame, seen, title=rule if a.frame is None else "", more="seed 0")
+
+
+def changed(a: Asked) -> list[Changes]:
+    """What became of the validation objects between two rungs."""
+    return paired_changes(*pair(a, ("flip", "resnet")), a.dataset)
+
+
 def pair(a: Asked, default: Sequence[str] = ("adam", "flip")) -> Sequence[list[runs.Run]]:
     """The runs of two rungs."""
     both = list(a.repeated(default).values())
@@ -217,6 +230,10 @@ FIGURES: dict[str, Entry] = {
     "paired": Entry("two rungs apart and in pairs (--rungs, --seeds)", lambda a: plots.paired(*pair(a), a.dataset)),
     "ladder": Entry("the climb with its intervals (--seeds)", lambda a: plots.ladder(
         climb(a.dataset, a.profile, a.seeds), a.dataset, null_difference(a.dataset, a.profile, a.seeds))),
+    "strips": Entry("a validation frame, its objects and what rungs found (--rungs, --frame)", lambda a: through_models(a, plots.strips)),
+    "through_rungs": Entry("a validation frame's crowded part through rungs (--rungs, --frame)", lambda a: through_models(a, plots.through_rungs)),
+    "gains": Entry("objects gained and lost between two rungs (--rungs, --seeds)", lambda a: plots.gains(changed(a), a.dataset)),
+    "crops": Entry("the gained and lost objects themselves (--rungs)", lambda a: plots.crops(changed(a)[0])),
     "cost_by_part": Entry("where parameters and arithmetic lie (--rungs)", cost_by_part),
     "latencies": Entry("how long one image takes (--rungs)", lambda a: plots.latencies(cost.latency(*models(a), devices()[-1]))),
     "batches": Entry("throughput and waiting against the batch size (--rungs)", lambda a: plots.batches(
@@ -246,6 +263,7 @@ TABLES: dict[str, Entry] = {
     "parameters": Entry("trainable parameters of the first network", lambda a: parameter_table(first_network(a), a.dataset["train"].image_hw)),
     "cost": Entry("parameters and anchors of every rung", lambda a: pd.DataFrame(costs(a.profile)).T),
     "reconciliation": Entry("the report's parameter table taken apart", lambda a: reconciliation()),
+    "changes": Entry("objects gained and lost between two rungs (--rungs, --seeds)", lambda a: changes_table(changed(a), a.dataset)),
     "resources": Entry("arithmetic and memory of one image (--rungs)", lambda a: cost.resources(*models(a)).map("{:,.1f}".format)),
     "runtime": Entry("the report's runtime table, measured here (--rungs)", runtime),
     "speed_up": Entry("the faster copy against plain float32 (--rungs)", lambda a: cost.speed_up(*models(a), batch=4).map("{:.1f}".format)),

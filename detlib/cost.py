@@ -169,7 +169,8 @@ def speed_up(models: Mapping[str, Detector], images: Tensor, batch: int, device:
                            for way, plain in ((PLAIN, True), (FAST, False))}) for _ in range(rounds)]
     seconds = pd.concat(pairs).groupby(level="model", sort=False)
     ratio = pd.concat(pair[PLAIN] / pair[FAST] for pair in pairs).groupby(level="model", sort=False)
-    return (batch / seconds.median()).add_suffix(", images/s").assign(ratio=ratio.median(), least=ratio.min(), most=ratio.max())
+    table = (batch / seconds.median()).add_suffix(", images/s").assign(ratio=ratio.median(), least=ratio.min(), most=ratio.max())
+    return table.rename_axis(None)
 
 
 # The report's "Runtime Analysis", by our names of its models: batches of 32 on its GPU, ms a batch and the frames/s that it printed
@@ -191,10 +192,9 @@ def runtime_table(speeds: pd.DataFrame, latencies: pd.DataFrame) -> pd.DataFrame
         seconds, theirs = rows.loc[name, "seconds"], REPORT_TIMES.get(name)
         table[name] = {
             f"batch of {batch}, ms": f"{1000 * seconds:,.0f}", "batches/s": f"{1 / seconds:.2f}",
-            "batch time / images, ms": f"{1000 * seconds / batch:.1f}", "images/s": f"{batch / seconds:.1f}",
-            "one image alone, ms (p50)": f"{latencies.loc[name, 'p50']:.1f}", "p95": f"{latencies.loc[name, 'p95']:.1f}",
-            'the report\'s "Image Time", ms': f"{theirs[0] / REPORT_BATCH:.2f}" if theirs else "-",
-            'its "FPS"': f"{theirs[1]:.2f}" if theirs else "-"}
+            "ms over images": f"{1000 * seconds / batch:.1f}", "images/s": f"{batch / seconds:.1f}",
+            "one alone, ms (p50)": f"{latencies.loc[name, 'p50']:.1f}", "p95": f"{latencies.loc[name, 'p95']:.1f}",
+            'theirs: "Image Time"': f"{theirs[0] / REPORT_BATCH:.2f}" if theirs else "-", '"FPS"': f"{theirs[1]:.2f}" if theirs else "-"}
     return pd.DataFrame(table).T
 
 

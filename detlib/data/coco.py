@@ -100,7 +100,7 @@ class Split:
         """The same split with only these frames, in this order."""
         place = {old: new for new, old in enumerate(indices)}
         boxes = self.boxes[self.boxes["frame"].isin(place)].copy()
-        boxes["frame"] = boxes["frame"].map(place)
+        boxes["frame"] = boxes["frame"].map(place).astype("int64")  # also of no frames
         boxes = boxes.sort_values("frame", kind="stable", ignore_index=True)
         return Split(self.name, self.root, tuple(self.frames[i] for i in indices), self.categories, boxes, self.invalid,
                      hashlib.sha256(f"{self.fingerprint}{indices}".encode()).hexdigest())

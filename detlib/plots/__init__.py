@@ -2,6 +2,7 @@
 # ruff: noqa: F401, I001
 from .anchors import anchor_table, matching_summary, shapes_on_frame, toy_matching, toy_table
 from .augment import before_after, box_statistics, by_channel, loader_costs, sampled_crops, varied
+from .changes import crops, gains
 from .compare import paired
 from .cost import batches, cost_by_part, latencies, map_against_latency
 from .coverage import class_recall, covered_frame, gain_against_coverage, matched, recall_curves, shape_cloud
@@ -9,5 +10,6 @@ from .data import aspect_ratios, box_map, clip_classes, counted, counted_sentenc
 from .data import size_scatter, sizes_by_class, summary, train_against_val
 from .ladder import ladder
 from .proofs import depth_toy, focal_curves, focal_scores, footprints, head_reach, initial_foreground, loss_shares, reach
+from .strips import strips, through_rungs
 from .style import class_colours, draw_boxes, pictures, rung_colour
 from .training import class_values, classes, first_steps, interval_note, intervals, losses, progress, truth_and_found, validation

@@ -8,7 +8,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from ..evaluate.intervals import LEVEL
 from ..evaluate.ladder import Row
-from .style import FAINT, plain, rung_colour, sheet, style
+from .style import plain, rung_colour, sheet, style
 
 PARTS = {"backbone": "#4D4D4D", "neck": "#009E73", "head": "#E69F00"}
 
@@ -39,7 +39,7 @@ def cost_by_part(tables: Mapping[str, pd.DataFrame], image_hw: tuple[int, int]) 
 @style()
 def batches(speeds: pd.DataFrame) -> Figure:
     """Throughput, and how long one waits for an image, against the batch size; one line a model, bars from the least to the most."""
-    figure, axes = sheet(1, 2, 3.9, "Throughput is not latency", f"{_rounds(speeds)}, from images in memory to boxes; axes logarithmic")
+    figure, axes = sheet(1, 2, 3.9, "Throughput is not latency", f"{_rounds(speeds)}\nfrom images in memory to boxes; axes logarithmic")
     sizes = sorted(speeds["batch"].unique())
     for name, rows in speeds.groupby("model", sort=False):
         rows, colour = rows.sort_values("batch"), rung_colour(name)
@@ -82,24 +82,15 @@ def latencies(table: pd.DataFrame) -> Figure:
 def map_against_latency(rows: Sequence[Row], table: pd.DataFrame, note: str) -> Figure:
     """mAP with its interval against the latency of one image (p50, a bar to p95), one dot a row of the ladder that was trained and timed."""
     figure, axes = sheet(1, 1, 4.4, "What a millisecond buys", note)
-    axis, shown = axes[0][0], [row for row in rows if row.value and row.name in table.index]
+    axis, shown = axes[0][0], sorted((row for row in rows if row.value and row.name in table.index), key=lambda row: -row.value[0])
     for row in shown:
         (value, low, high), x, colour = row.value, table.loc[row.name, "p50"], rung_colour(row.name)
         axis.errorbar(x, value, yerr=[[value - low], [high - value]], xerr=[[0], [max(0.0, table.loc[row.name, "p95"] - x)]], color=colour,
-                      marker="o", markersize=8, markeredgecolor="white", elinewidth=1, alpha=0.95)
-    _label(axis, [(table.loc[row.name, "p50"], row.value[0], row.name) for row in shown])
-    axis.set(xlabel="ms for one image, alone (p50, bar to p95)", ylabel=f"mAP on val, {LEVEL:.0%} interval", ylim=(0, None))
-    axis.set_xlim(0, 1.25 * max([1.0, *(table.loc[row.name, "p50"] for row in shown)]))
+                      marker="o", markersize=9, markeredgecolor="white", linestyle="none", elinewidth=1, alpha=0.95,
+                      label=f"{plain(row.name, 30)}: {value:.3f}, {x:.0f} ms")
+    axis.set(xlabel="ms for one image, alone (p50, bar to p95)", ylabel=f"mAP on val, {LEVEL:.0%} interval", ylim=(0, None), xlim=(0, None))
+    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="best first: mAP, p50", alignment="left")
     return figure
-
-
-def _label(axis: object, points: Sequence[tuple[float, float, str]]) -> None:
-    """Names to the right of their dots, moved apart upwards where they would cover each other, with a thin line to the dot."""
-    step, bottom, right = 0.055 * axis.get_ylim()[1], -np.inf, max((x for x, *_ in points), default=0)
-    for x, y, name in sorted(points, key=lambda point: point[1]):
-        bottom = max(y, bottom + step)
-        axis.annotate(plain(name, 30), (x, y), xytext=(1.06 * right, bottom), textcoords="data", va="center", fontsize=9.5, color=rung_colour(name),
-                      arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkA": 2, "shrinkB": 4})
 
 
 def _rounds(table: pd.DataFrame) -> str:

@@ -1,0 +1,42 @@
+"""Everything on one page: of each row how good it is, whether that differs from the best, what it takes, and what it gets wrong."""
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from ..data.coco import Dataset
+from .coco import Detections
+from .compare import difference, signed
+from .errors import MEAN, TYPES, error_types
+from .intervals import LEVEL
+from .ladder import Row
+from .outcomes import Outcome
+
+
+def verdict(rows: Sequence[Row], outcomes: Mapping[str, Outcome], delays: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
+    """One line of text a row that was trained: mAP, the difference to the row of highest mAP in pairs, latency, and what a user meets.
+
+    `outcomes` are at each row's best score; `delays` is `cost.latency`. The costliest error is the type that loses most AP50 (TIDE), of the first
+    training. Raises ValueError where no row was trained.
+    """
+    trained = [row for row in rows if row.value and row.name in outcomes]
+    if not trained:
+        raise ValueError("no row of the ladder is trained yet: `detlib train LADDER`")
+    best, table = max(trained, key=lambda row: np.nan_to_num(row.value[0], nan=-1)), {}
+    for row in trained:
+        seen, (value, low, high) = outcomes[row.name], row.value
+        costs = error_types(Detections.from_coco(row.runs[0].detections(), seen.split), seen.split).loc[list(TYPES), MEAN]
+        table[row.name] = {
+            "mAP": f"{value:.3f}", f"{LEVEL:.0%} interval": f"[{low:.3f}, {high:.3f}]", "against the best": _against(best, row, dataset),
+            "ms an image (p50)": f"{delays.loc[row.name, 'p50']:.0f}" if row.name in delays.index else "-",
+            "found of 100 objects": f"{100 * seen.found.sum() / max(len(seen.objects), 1):.0f}",
+            "false alarms a frame": f"{len(seen.false_alarms) / max(len(seen.split), 1):.1f}", "at a score from": f"{seen.score_min:.2f}",
+            "costliest error": f"{costs.idxmax()} ({costs.max():.2f} AP50)" if costs.notna().any() else "-"}
+    return pd.DataFrame(table).T
+
+
+def _against(best: Row, row: Row, dataset: Dataset) -> str:
+    if row.name == best.name:
+        return "the highest"
+    found = difference(best.runs, row.runs, dataset)
+    return f"{signed(found.value)}: {'no measurable difference' if not found.measurable else 'measurable'}"
