@@ -15,15 +15,19 @@ from .data.augment import augmentations, box_statistics
 from .data.coco import Dataset, Split
 from .data.loader import pad
 from .evaluate import coco
+from .evaluate.breakdown import miss_reasons, properties
 from .evaluate.changes import Changes, changes_table, chosen_frames, paired_changes, run_outcome
 from .evaluate.compare import difference
 from .evaluate.crosscheck import cross_check
+from .evaluate.errors import error_types
 from .evaluate.ladder import climb, elsewhere, ladder_table, null_difference, report_table, seed_spread
+from .evaluate.verdict import verdict
 from .experiments import Experiment, ladder, markdown, parse, rung, seed_count, settings
 from .machine import devices, machine_name
 from .models import proofs
 from .models.detector import Detector
 from .models.tables import costs, layer_table, parameter_table, reconciliation
+from .predict import run_detections
 from .train import load_model
 
 
@@ -169,6 +173,27 @@ def cost_by_part(a: Asked) -> Figure:
     return plots.cost_by_part(counted, image_hw)
 
 
+def errors(a: Asked) -> pd.DataFrame:
+    """The errors of a rung."""
+    (run, *_) = a.runs(("fpn",)).values()
+    return error_types(run_detections(run, a.dataset), a.dataset["val"]).map(
+        lambda value: "no objects" if pd.isna(value) else f"{value:.3f}" if isinstance(value, float) else value)
+
+
+def reasons(a: Asked) -> pd.DataFrame:
+    """What could excuse the misses of a rung."""
+    (run, *_) = a.runs(("fpn",)).values()
+    table = miss_reasons(run_outcome(run, a.dataset), properties(a.dataset))
+    return table.assign(**{name: table[name].map("{:.0%}".format) for name in table.columns[1:]})
+
+
+def verdict_table(a: Asked) -> pd.DataFrame:
+    """What a client would ask of every trained rung."""
+    rows = [row for row in climb(a.dataset, a.profile, a.seeds) if row.runs]
+    found, images = models(replace(a, rungs=[row.name for row in rows]))
+    return verdict(rows, {row.name: run_outcome(row.runs[0], a.dataset) for row in rows}, cost.latency(found, images, devices()[-1]), a.dataset)
+
+
 def map_against_latency(a: Asked) -> Figure:
     """Every trained rung's mAP against its latency."""
     rows = [row for row in climb(a.dataset, a.profile, a.seeds) if row.runs]
@@ -234,6 +259,13 @@ FIGURES: dict[str, Entry] = {
     "through_rungs": Entry("a validation frame's crowded part through rungs (--rungs, --frame)", lambda a: through_models(a, plots.through_rungs)),
     "gains": Entry("objects gained and lost between two rungs (--rungs, --seeds)", lambda a: plots.gains(changed(a), a.dataset)),
     "crops": Entry("the gained and lost objects themselves (--rungs)", lambda a: plots.crops(changed(a)[0])),
+    "error_costs": Entry("the AP50 that each kind of error costs (--rungs)", lambda a: plots.error_costs(a.runs(("adam", "fpn")), a.dataset)),
+    "precision_recall": Entry("precision against recall, class by class (--rungs)", lambda a: plots.precision_recall(
+        a.runs(("adam", "fpn")), a.dataset)),
+    "confusions": Entry("who is taken for whom (--rungs)", lambda a: plots.confusions(next(iter(a.runs(("fpn",)).values())), a.dataset)),
+    "calibration": Entry("can a score be believed (--rungs)", lambda a: plots.calibration(a.runs(("adam", "fpn", "focal")), a.dataset)),
+    "found_shares": Entry("who is found, by size, distance and visibility (--rungs, --seeds)", lambda a: plots.found_shares(
+        a.repeated(("adam", "fpn")), a.dataset)),
     "cost_by_part": Entry("where parameters and arithmetic lie (--rungs)", cost_by_part),
     "latencies": Entry("how long one image takes (--rungs)", lambda a: plots.latencies(cost.latency(*models(a), devices()[-1]))),
     "batches": Entry("throughput and waiting against the batch size (--rungs)", lambda a: plots.batches(
@@ -264,6 +296,9 @@ TABLES: dict[str, Entry] = {
     "cost": Entry("parameters and anchors of every rung", lambda a: pd.DataFrame(costs(a.profile)).T),
     "reconciliation": Entry("the report's parameter table taken apart", lambda a: reconciliation()),
     "changes": Entry("objects gained and lost between two rungs (--rungs, --seeds)", lambda a: changes_table(changed(a), a.dataset)),
+    "errors": Entry("errors by kind and class, and the AP50 they cost (--rungs)", errors),
+    "miss_reasons": Entry("what could excuse a miss, and how common that is (--rungs)", reasons),
+    "verdict": Entry("every trained rung on one page (--seeds)", verdict_table),
     "resources": Entry("arithmetic and memory of one image (--rungs)", lambda a: cost.resources(*models(a)).map("{:,.1f}".format)),
     "runtime": Entry("the report's runtime table, measured here (--rungs)", runtime),
     "speed_up": Entry("the faster copy against plain float32 (--rungs)", lambda a: cost.speed_up(*models(a), batch=4).map("{:.1f}".format)),

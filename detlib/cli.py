@@ -77,6 +77,35 @@ def main(arguments: list[str] | None = None) -> int:
     sub.add_argument("notebook", type=Path)
     sub.add_argument("--out", type=Path, help="default: outputs/exports/NAME.html; outputs/reports belongs to the workbook")
 
+    sub = verb("predict", predict, "what a finished run finds on a picture, a folder of pictures, a video file, or a split of a data set")
+    sub.add_argument("run", type=Path, help="a finished run's folder, below outputs/runs")
+    sub.add_argument("source", nargs="?", help="a picture, a folder of pictures or a video file; with --split 'simulated' or a data set's folder")
+    sub.add_argument("--split", help="of a data set: writes COCO results with its category ids")
+    sub.add_argument("--invalid", choices=("raise", "drop", "clip"), help="what to do with boxes that cannot be used (default: raise)")
+    sub.add_argument("--draw", action="store_true", help="write the pictures, or the video, with boxes, too")
+    sub.add_argument("--score", type=float, help="least score (default: 0.05 in the json; drawn is what the run's own validation suggests)")
+    sub.add_argument("--out", type=Path, help="folder (default: below outputs/predictions)")
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
+
+    sub = verb("video", video, "a clip with boxes through one or several finished runs, below each other, as mp4 or animated WebP")
+    sub.add_argument("run", nargs="+", type=Path, help="finished runs' folders, below outputs/runs")
+    sub.add_argument("--of", type=Path, metavar="PATH", help="a folder of frames or a video file of yours (default: a clip of the data)")
+    sub.add_argument("--data", help="'simulated' or a data set's folder (default: DETLIB_DATA, else simulated)")
+    sub.add_argument("--invalid", choices=("raise", "drop", "clip"), help="what to do with boxes that cannot be used (default: raise)")
+    sub.add_argument("--split", default="val", help="whose clip (default: val)")
+    sub.add_argument("--clip", help="which clip (default: the one with the most objects)")
+    sub.add_argument("--score", type=float, help="least score (default: each run's own best)")
+    sub.add_argument("--out", type=Path, help="a file that ends in .mp4 or .webp (default: below outputs/videos)")
+
+    sub = verb("export", export, "a finished run for use elsewhere: its detections as COCO results, or its detector as ONNX")
+    sub.add_argument("what", choices=("coco", "onnx"))
+    sub.add_argument("run", type=Path, help="a finished run's folder, below outputs/runs")
+    sub.add_argument("--data", help="'simulated' or a data set's folder (default: DETLIB_DATA, else simulated)")
+    sub.add_argument("--invalid", choices=("raise", "drop", "clip"), help="what to do with boxes that cannot be used (default: raise)")
+    sub.add_argument("--split", default="val", help="coco: of this split; onnx: checked on frames of it (default: val)")
+    sub.add_argument("--out", type=Path, help="coco: a json file, onnx: a folder (default: below outputs/exports)")
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
+
     options = vars(parser.parse_args(arguments))
     options.pop("verb")
     try:
@@ -240,6 +269,61 @@ def report(notebook: Path, out: Path | None) -> None:
     from .offline import export
 
     print(export(notebook, out or runs.outputs() / "exports" / f"{notebook.stem}.html"))
+
+
+def predict(run: Path, source: str | None, split: str | None, invalid: str | None, draw: bool, score: float | None, out: Path | None,
+            json: bool) -> None:
+    """Write what a run finds on pictures, a video or a split."""
+    from . import apply, runs
+    from .predict import finished_run
+
+    found = finished_run(run)
+    if not source and not split:
+        raise ValueError("name a picture, a folder of pictures or a video file; or a split of a data set with --split")
+    place = runs.outputs() / "predictions" / _of(run)
+    if split:
+        dataset = runs.open_data(source, found.experiment.profile, invalid=invalid)
+        written = apply.predict_split(found, dataset, split, out or place / f"{dataset.name}-{split}", draw, score)
+    else:
+        written = apply.predict_source(found, source, out or place / Path(source).stem, draw, score)
+    _tell(written, json)
+
+
+def video(run: list[Path], of: Path | None, data: str | None, invalid: str | None, split: str, clip: str | None, score: float | None,
+          out: Path | None) -> None:
+    """Write a clip with the boxes of one or several runs."""
+    from . import apply, runs
+    from .predict import finished_run
+
+    found = [finished_run(folder) for folder in run]
+    name = "+".join(dict.fromkeys(one.experiment.rung for one in found))
+    out = out or runs.outputs() / "videos" / f"{name}-{of.stem if of else clip or split}.mp4"
+    if of:
+        print(apply.footage_video(found, of, out, score))
+    else:
+        print(apply.clip_video(found, runs.open_data(data, found[0].experiment.profile, invalid=invalid), split, clip, out, score))
+
+
+def export(what: str, run: Path, data: str | None, invalid: str | None, split: str, out: Path | None, json: bool) -> None:
+    """Write a run's detections as COCO results, or its detector as ONNX."""
+    from . import apply, runs
+    from .predict import finished_run
+
+    found = finished_run(run)
+    dataset, place = runs.open_data(data, found.experiment.profile, invalid=invalid), runs.outputs() / "exports" / _of(run)
+    if what == "coco":
+        _tell(apply.export_results(found, dataset, split, out or place / f"{dataset.name}-{split}_results.json"), json)
+    else:
+        _tell(apply.export_model(found, dataset, split, out or place / "onnx"), json)
+
+
+def _of(run: Path) -> Path:
+    """Data, profile, rung and seed of a run's folder, as they follow each other below outputs/runs."""
+    return Path(*run.resolve().parts[-4:])
+
+
+def _tell(result: dict, json: bool) -> None:
+    print(_json.dumps(result) if json else "\n".join(f"{key}: {value}" for key, value in result.items()))
 
 
 def _value(value: float | None) -> str:

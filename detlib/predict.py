@@ -1,14 +1,29 @@
-"""A model's detections on a split."""
+"""A model's detections: on a split, and with a finished run's folder alone on any pictures; COCO's results form with a data set's own ids."""
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+
+import numpy as np
 import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from .anchors import STRIDES, AnchorSpec
 from .boxes import clip
-from .data.coco import Split
-from .data.loader import Cache, in_order
+from .data.coco import ANNOTATIONS, DataError, Dataset, Split, clip_and_number
+from .data.loader import Cache, in_order, pad
 from .evaluate.coco import Detections
-from .models.detector import SCORE_MIN, Detector
+from .experiments import Experiment
+from .models.detector import SCORE_MIN, Detector, build
+from .runs import Run
 
 BATCH = 4
+PIXELS = 4_000_000  # of the pictures that go through the network together, as long as there are several
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm")
+NETWORK = ("width", "resnet", "extra_channels", "fpn_channels")  # what of a profile decides the shape of the weights
+Found = tuple[Tensor, Tensor, Tensor]  # of one picture: boxes (D, 4) xyxy px, labels (D,) in 1..K and scores (D,), best first
 
 
 @torch.inference_mode()
@@ -37,3 +52,163 @@ def predict(model: Detector, split: Split, precision: str, loss: str | None = No
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Mixed precision as named: 'float32' or 'bfloat16'."""
     return torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run's detector, with what it takes to use it without the data it was trained on."""
+
+    run: Run
+    model: Detector
+    categories: tuple[str, ...]  # label k in 1..K is categories[k - 1]
+    precision: str  # the number format that its metrics were measured in
+
+
+def finished_run(folder: str | Path) -> Run:
+    """The finished run in a folder, by what its config says; raises FileNotFoundError where there is none."""
+    folder = Path(folder)
+    if not (folder / "metrics.json").is_file():
+        inside = sorted(path.parent.name for path in folder.glob("*/metrics.json"))
+        begun = "the run in it is not finished" if (folder / "config.json").is_file() else "no finished run there (no metrics.json)"
+        way = f"name one of its folders {', '.join(inside)}" if inside else "train with `detlib train RUNG`, which prints the run's folder"
+        raise FileNotFoundError(f"{folder}: {begun}; {way}")
+    return Run(folder, Experiment(**json.loads((folder / "config.json").read_text())["experiment"]))
+
+
+def load_trained(run: Run | str | Path) -> Trained:
+    """A finished run's detector where it is fastest, ready to predict; its classes are those in the run's config."""
+    run = run if isinstance(run, Run) else finished_run(run)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return Trained(run, load_detector(run).to(device), tuple(run.config["categories"]), run.config["precision"])
+
+
+def load_detector(run: Run) -> Detector:
+    """A finished run's detector by itself, with the anchors in its config; raises ValueError where its profile's sizes have changed since."""
+    config, weights, sizes = run.config, run.weights(), run.experiment.sizes
+    changed = [name for name in NETWORK if config["profile"][name] != json.loads(json.dumps(getattr(sizes, name)))]
+    if changed:
+        raise ValueError(f"{run.folder} was trained when the profile {sizes.name} had another {' and '.join(changed)}: train it anew")
+    spec = AnchorSpec(STRIDES, tuple(tuple(map(tuple, shapes)) for shapes in config["anchors"]), run.experiment.anchors)  # those it was trained with
+    model = build(run.experiment, spec, len(config["categories"]), weights["mean"].flatten(), weights["std"].flatten())
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def break_even(run: Run) -> float:
+    """The score above which a run finds as many boxes on its validation frames as there are objects: the one to draw where nothing is annotated.
+
+    What it takes lies in the run's folder; the score of the best F1 (`evaluate.outcomes`) takes the annotations, and is near it.
+    """
+    objects, scores = sum(run.metrics["objects"].values()), np.sort([entry["score"] for entry in run.detections()])[::-1]
+    return float(scores[min(objects, len(scores)) - 1]) if objects and len(scores) else 0.5
+
+
+def check_classes(run: Run, dataset: Dataset) -> None:
+    """Raise ValueError where a run was trained on other classes than a data set has."""
+    trained = run.config["categories"]
+    if list(dataset.categories) != trained:
+        raise ValueError(f"{run.folder} was trained on the classes {', '.join(trained)}, and this data has {', '.join(dataset.categories)}: "
+                         "open the data it was trained on, or train on this one")
+
+
+def picture_files(path: str | Path) -> list[Path]:
+    """The picture at a path, or those in a folder, in the order of their frame numbers."""
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: no such file or folder; name a picture, a folder of pictures or a video")
+    files = [file for file in path.iterdir() if file.suffix.lower() in PICTURES and not file.name.startswith(".") and file.is_file()]
+    if not files:
+        hint = "; for a split of this data set add --split NAME" if any(path.glob("*" + ANNOTATIONS)) else ""
+        raise FileNotFoundError(f"{path}: no pictures in this folder ({', '.join(s[1:] for s in PICTURES)}){hint}")
+    return sorted(files, key=lambda file: (*clip_and_number(file.name), file.name))
+
+
+def read_picture(path: str | Path) -> Tensor:
+    """A picture of any kind as (3, H, W) uint8, upright as its EXIF says, never resized; raises ValueError with its name where that cannot be."""
+    try:
+        with Image.open(path) as picture:
+            if picture.mode[0] in "IF":
+                raise ValueError(f"its pixels have more than 8 bits, mode {picture.mode}: save it with 8 bits a channel")
+            return torch.from_numpy(np.array(ImageOps.exif_transpose(picture).convert("RGB"))).permute(2, 0, 1).contiguous()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such picture") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: not readable as a picture ({error})") from None
+
+
+def detect_each(trained: Trained, pictures: Iterable[Tensor], score_min: float = SCORE_MIN) -> Iterator[Found]:
+    """What is found on pictures (3, H, W) uint8 of any sizes, one after the other; neighbours of one size go through the network together."""
+    for (_, height, width), same in groupby(pictures, key=lambda picture: tuple(picture.shape)):
+        together = max(1, min(BATCH, PIXELS // (height * width)))
+        while batch := list(islice(same, together)):
+            yield from _detect(trained, batch, score_min)
+
+
+@torch.inference_mode()
+def _detect(trained: Trained, pictures: Sequence[Tensor], score_min: float) -> list[Found]:
+    model, device = trained.model, trained.model.mean.device
+    batch = pad(list(pictures), model.anchors.strides[-1]).to(device)
+    with autocast(device, trained.precision):
+        logits, deltas = model(batch)
+    found = model.detect(logits, deltas, tuple(batch.shape[-2:]), score_min)
+    return [on_picture(one, tuple(pictures[0].shape[-2:])) for one in found]
+
+
+def on_picture(found: Found, picture_hw: tuple[int, int]) -> Found:
+    """What of a padded picture's detections lies on the picture itself: boxes cut at its edges, those in the padding left out."""
+    boxes = clip(found[0], picture_hw)
+    inside = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    return boxes[inside], found[1][inside], found[2][inside]
+
+
+def predict_images(trained: Trained, paths: Sequence[str | Path], score_min: float = SCORE_MIN) -> Detections:
+    """Detections on picture files; `frame` is a file's place in `paths`."""
+    return Detections.collect(list(detect_each(trained, map(read_picture, paths), score_min)))
+
+
+def listed(detections: Detections, index: int, categories: Sequence[str]) -> list[dict]:
+    """One picture's detections to read, best first: class, score to 1e-4, and box xyxy px to 0.01."""
+    mine = detections.of_frame(index)
+    return [{"class": categories[label - 1], "score": score, "box": box} for label, score, box in
+            zip(mine.label.tolist(), mine.score.round(4).tolist(), mine.boxes.round(2).tolist(), strict=True)]
+
+
+def category_ids(split: Split) -> dict[str, int]:
+    """The ids that a split's own annotation file gives to its classes, by name."""
+    path = split.root / (split.name + ANNOTATIONS)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; category ids are those of the split's own annotations")
+    return {entry["name"]: entry["id"] for entry in json.loads(path.read_text())["categories"]}
+
+
+def run_detections(run: Run, dataset: Dataset, split: str = "val") -> Detections:
+    """A run's detections on a split: those of its last validation where it is the split it was validated on, else predicted now."""
+    check_classes(run, dataset)
+    chosen = dataset[split]
+    if split == "val" and run.config["data"]["val"] == chosen.fingerprint:
+        return Detections.from_coco(run.detections(), chosen)
+    trained = load_trained(run)
+    return predict(trained.model, chosen, trained.precision)[0]
+
+
+def coco_results(found: Detections, split: Split) -> list[dict]:
+    """Detections in COCO's results form with the category ids of the split's own file: what a leaderboard takes.
+
+    A class that the file does not list has no id there, and what was found of it is left out.
+    """
+    ids = category_ids(split)
+    known = np.array([name in ids for name in split.categories])
+    return found.rows(known[found.label - 1]).to_coco(split, [ids.get(name, -1) for name in split.categories])
+
+
+def read_results(results: Sequence[dict], split: Split) -> Detections:
+    """COCO results with the category ids of the split's file, as a leaderboard gets them, back to detections."""
+    labels = {ids: split.categories.index(name) + 1 for name, ids in category_ids(split).items()}
+    images = {frame.image_id for frame in split.frames}
+    for number, entry in enumerate(results):
+        if entry["category_id"] not in labels or entry["image_id"] not in images:
+            raise DataError(f"result {number}: image {entry['image_id']} or category {entry['category_id']} is not in {split.name}{ANNOTATIONS}; "
+                            "these are results of another split")
+    return Detections.from_coco([{**entry, "category_id": labels[entry["category_id"]]} for entry in results], split)

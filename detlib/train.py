@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from . import runs
-from .anchors import STRIDES, AnchorSpec
+from .anchors import AnchorSpec
 from .data.coco import Dataset
 from .data.loader import Batch, Cache, TrainBatches, channel_statistics
 from .evaluate.coco import evaluate
@@ -25,7 +25,7 @@ from .files import write_atomic, write_json
 from .machine import devices, precision_here
 from .models.detector import Detector, build
 from .models.pretrained import start_from_imagenet_
-from .predict import autocast, predict
+from .predict import autocast, check_classes, load_detector, predict
 
 CLIP_GRADIENT = 10.0  # norm
 CHECKPOINT_SECONDS = 20  # at most this much work is done again after a kill
@@ -166,15 +166,9 @@ def finish(run: runs.Run, model: Detector) -> None:
 
 
 def load_model(run: runs.Run, dataset: Dataset) -> Detector:
-    """A finished run's trained detector, ready to predict."""
-    weights, config = run.weights(), run.config
-    if list(dataset.categories) != config["categories"]:
-        raise ValueError(f"{run.folder} was trained on the classes {', '.join(config['categories'])}, and this data has "
-                         f"{', '.join(dataset.categories)}: open the data it was trained on, or train on this one")
-    spec = AnchorSpec(STRIDES, tuple(tuple(map(tuple, shapes)) for shapes in config["anchors"]), run.experiment.anchors)  # those it was trained with
-    model = build(run.experiment, spec, len(dataset.categories), weights["mean"].flatten(), weights["std"].flatten())
-    model.load_state_dict(weights)
-    return model.eval()
+    """A finished run's trained detector, ready to predict on data of its classes."""
+    check_classes(run, dataset)
+    return load_detector(run)
 
 
 def check_finite(step: int, values: dict[str, Tensor], batches: TrainBatches, optimizer: torch.optim.Optimizer) -> None:

@@ -3,7 +3,7 @@ import ast
 import re
 import tomllib
 from dataclasses import fields
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,8 @@ from detlib.experiments import LADDER, PROFILES, Experiment, ladder, markdown, p
 
 PACKAGE = Path(__file__).resolve().parents[1] / "detlib"
 ORDER = ["files", "boxes", "experiments", "anchors", "matching", "data", "coverage", "fitting", "models", "runs", "machine", "evaluate",
-         "predict", "train", "audit", "cost", "benchmark", "plots", "catalogue", "widgets", "offline", "report", "course",
-         "cli"]  # a module imports only from modules to its left
+         "predict", "train", "audit", "cost", "benchmark", "plots", "decode_numpy", "onnx_export", "video", "apply",
+         "catalogue", "widgets", "offline", "report", "course", "cli"]  # a module imports only from modules to its left
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -100,14 +100,14 @@ def test_conda_environment_is_the_same_list():
     """environment.yml names what pyproject.toml names, under conda-forge's names."""
     conda_names = {"torch": "pytorch", "matplotlib": "matplotlib-base", "seaborn": "seaborn-base", "playwright": "playwright-python"}
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
-    wanted = [re.match(r"([\w-]+)(.*)", line).groups() for line in project["dependencies"] + project["optional-dependencies"]["dev"]]
+    wanted = [re.match(r"([\w-]+)(.*)", line).groups() for line in [*project["dependencies"], *chain(*project["optional-dependencies"].values())]]
     expected = {conda_names.get(name, name) + version for name, version in wanted} | {"python" + project["requires-python"], "pip"}
-    listed = re.findall(r"^  - (\S+)$", (PACKAGE.parent / "environment.yml").read_text(), re.M)
+    listed = re.findall(r"^ +- ([^\s:]+)$", (PACKAGE.parent / "environment.yml").read_text(), re.M)
     assert set(listed) == expected and len(listed) == len(expected)
 
 
 def test_constraints_pin_every_dependency():
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
     pinned = {re.split("==", line)[0].lower().replace("_", "-") for line in (PACKAGE.parent / "constraints.txt").read_text().split()}
-    for line in project["dependencies"] + project["optional-dependencies"]["dev"]:
+    for line in [*project["dependencies"], *chain(*project["optional-dependencies"].values())]:
         assert re.match(r"[\w-]+", line)[0].lower() in pinned, line

@@ -67,6 +67,13 @@ def test_a_class_beyond_a_hundred_on_a_frame_is_ignored(split):
     assert (outcome(many, split, 0.0).object_of == IGNORED).sum() == 3
 
 
+def test_of_equal_overlaps_the_last_object_is_found_as_in_pycocotools(tmp_path):
+    content = coco([("images/a_0.png", 256, 128)], [(0, 1, [10, 10, 20, 20]), (0, 1, [20, 10, 20, 20])])
+    split = open_dataset(write_dataset(tmp_path / "d", {"train": content, "val": content}))["val"]
+    seen = outcome(found([(0, 1, 0.9, 15, 10, 35, 30), (0, 1, 0.8, 11, 10, 31, 30)]), split, 0.0)  # the first lies in the middle of both
+    assert seen.object_of.tolist() == [1, 0] and sum(m.hit[0, 0].sum() for m in match_detections(seen.detections, split, {})) == 2
+
+
 def test_hits_are_those_of_the_metrics(small):
     """Random boxes around objects, with equal scores among them: the same detections hit as in `match_detections`."""
     split, rng = open_dataset(small)["train"], np.random.default_rng(0)

@@ -177,7 +177,7 @@ def test_a_box_is_drawn_where_it_is(dataset):
     picture = np.array(Image.open(io.BytesIO(png)))
     assert fault == "" and picture.shape == (256, 1024, 3)  # 256 x 64 px, four times
     colour = [round(255 * c) for c in to_rgb(plots.class_colours(dataset.categories)["car"])]
-    assert picture[60, 400].tolist() == colour and picture[60, 560].tolist() == colour  # left and right side of 100..140
+    assert picture[60, 399].tolist() == colour and picture[60, 560].tolist() == colour  # left and right side of 100..140
     assert picture[60, 480].tolist() == [255, 255, 255]  # inside, the painted object
 
 

@@ -108,7 +108,7 @@ def _match_greedily(mine: np.ndarray, theirs: np.ndarray, overlap: np.ndarray, c
     for d, row in zip(mine, overlap, strict=True):
         free = np.where(crowd | (detection_of[theirs] >= 0), -1.0, row)
         if free.max() >= IOU:
-            best = theirs[free.argmax()]
+            best = theirs[len(free) - 1 - free[::-1].argmax()]  # of equal IoU the last, as pycocotools has it
             detection_of[best], object_of[d] = d, best
         elif np.where(crowd, row, -1.0).max() >= IOU:
             object_of[d] = IGNORED

@@ -42,7 +42,7 @@ def _tower(channels: int, out_channels: int, depth: int) -> nn.Sequential:
 
 def _by_anchor(x: Tensor, values: int) -> Tensor:
     """(N, A * values, h, w), an anchor's values together, -> (N, h * w * A, values): row, column, anchor, the order of `AnchorSpec.grid`."""
-    return x.permute(0, 2, 3, 1).reshape(len(x), -1, values)
+    return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, values)
 
 
 def bias_prior_(head: Head, prior: float) -> None:

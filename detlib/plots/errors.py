@@ -29,7 +29,7 @@ LINES = dict(zip(CURVES, ("-", (0, (4, 1.6)), (0, (1, 1.4))), strict=True))
 FEWEST = 20  # detections in a bin of scores, to draw a share of them
 GAP = 0.3  # of a cell, before the row and column that are not classes
 FEW = 4  # rungs, up to which there is room for more than one line or number of each
-NOTE = 152  # letters a line
+NOTE = 148  # letters a line
 
 
 def detections_of(run: Run, dataset: Dataset) -> Detections:

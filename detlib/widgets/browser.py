@@ -1,16 +1,14 @@
 """A browser of frames: choose split, class and frame; one picture with boxes, drawn quickly, and a line that says what it is."""
 import html
 import io
-from functools import lru_cache
 
 import ipywidgets as widgets
 import numpy as np
-from matplotlib import font_manager
-from matplotlib.colors import to_rgb
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from ..data.coco import DataError, Dataset, Split
-from ..plots.style import SCREEN, WIDTH, class_colours, label_places, label_text, on_colour
+from ..plots.canvas import draw_on, enlarged
+from ..plots.style import SCREEN, WIDTH, class_colours, on_colour
 
 PAGE = round(WIDTH * SCREEN)  # px
 TALLEST = 560  # px, of a picture on the page
@@ -112,28 +110,10 @@ def annotated(split: Split, index: int, channel: int = -1) -> tuple[bytes, str]:
     strips = max(1, round(width / height / 4))
     scale = min(PAGE * strips / width, TALLEST / height / strips)
     scale = float(int(scale)) if scale >= 1 else scale  # whole screen pixels for a picture's pixel
-    canvas = Image.fromarray(pixels).resize((max(1, round(width * scale)), max(1, round(height * scale))),
-                                            Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BILINEAR)
+    canvas = enlarged(pixels, scale)
     boxes, labels = (part.numpy() for part in split.targets(index))
-    _draw(canvas, boxes * scale, labels, split.categories, strips)
+    draw_on(canvas, boxes * scale, labels, split.categories, strips=strips)
     return _png(_stack(canvas, strips)), fault
-
-
-def _draw(canvas: Image.Image, boxes: np.ndarray, labels: np.ndarray, categories: tuple[str, ...], strips: int) -> None:
-    """Boxes with a dark halo, and their names where there is room; a name stays on the strip of its box."""
-    pen, font, colours = ImageDraw.Draw(canvas), _font(), list(class_colours(categories).values())
-    paints = [tuple(round(255 * part) for part in to_rgb(colour)) for colour in colours]
-    for grow, line, dark in ((1, 4, True), (0, 2, False)):
-        for (x1, y1, x2, y2), label in zip(boxes, labels, strict=True):
-            corner = (x1 - grow, y1 - grow, max(x2 + grow, x1 - grow), max(y2 + grow, y1 - grow))
-            pen.rectangle(corner, outline=(0, 0, 0) if dark else paints[label - 1], width=line)
-    texts = [label_text(categories[label - 1], None) for label in labels]
-    sizes = [(pen.textlength(text, font=font) + 6, 15) for text in texts]
-    for text, place, size, label in zip(texts, label_places(boxes, sizes, (0, 0, *canvas.size)), sizes, labels, strict=True):
-        cut = canvas.width / strips
-        if place and place[0] // cut == (place[0] + size[0] - 1) // cut:
-            pen.rectangle((*place, place[0] + size[0], place[1] + size[1] - 1), fill=paints[label - 1])
-            pen.text((place[0] + 3, place[1] + 7), text, font=font, fill=on_colour(colours[label - 1]), anchor="lm")
 
 
 def _stack(canvas: Image.Image, strips: int) -> Image.Image:
@@ -143,11 +123,6 @@ def _stack(canvas: Image.Image, strips: int) -> Image.Image:
     for k in range(strips):
         page.paste(canvas.crop((k * width, 0, min((k + 1) * width, canvas.width), canvas.height)), (0, k * (canvas.height + 4)))
     return page
-
-
-@lru_cache(1)
-def _font() -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), 11)
 
 
 def _png(picture: Image.Image) -> bytes:

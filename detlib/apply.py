@@ -1,0 +1,112 @@
+"""What `detlib predict`, `detlib video` and `detlib export` write: detections as json, pictures and videos with boxes, results for a leaderboard."""
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from . import video
+from .data.coco import Dataset
+from .files import write_atomic
+from .models.detector import SCORE_MIN
+from .onnx_export import check_export, export_onnx
+from .predict import break_even, coco_results, listed, load_trained, run_detections
+from .runs import Run
+
+CHECKED = 8  # frames that an exported model is checked on
+BOXES, SCORES = 0.1, 1e-3  # px, and score: what an exported model may differ by
+
+
+def predict_source(run: Run, source: str | Path, out: str | Path, draw: bool = False, score_min: float | None = None) -> dict:
+    """A run's detections on a picture, a folder of pictures or a video file, as `out`/detections.json; returns what was written, and how much.
+
+    With `draw` also the pictures, or the video, with boxes. Without a score the json holds all above the report's, and those above the run's
+    `break_even` are drawn.
+    """
+    trained, clip, out = load_trained(run), video.footage(source), Path(out)
+    found, sizes = video.detect_footage(trained, clip, SCORE_MIN if score_min is None else score_min)
+    names = [{"file": file.name} for file in clip.files] or [{"file": clip.path.name, "frame": k, "seconds": k / clip.fps} for k in range(len(sizes))]
+    write_atomic(out / "detections.json", json.dumps({
+        "run": run.experiment.rung, "classes": trained.categories, "boxes": "x1, y1, x2, y2 in px of the picture, from its top left corner",
+        "pictures": [{**name, "width": width, "height": height, "detections": listed(found, k, trained.categories)}
+                     for k, (name, (height, width)) in enumerate(zip(names, sizes, strict=True))]}))
+    written = {"json": str(out / "detections.json"), "pictures": len(sizes), "detections": len(found.score)}
+    if not draw:
+        return written
+    pages = video.footage_pages(clip, {run.experiment.rung: (found, trained.categories, break_even(run) if score_min is None else score_min)})
+    if clip.files:
+        return written | {"drawn": _save_pictures(pages, [file.name for file in clip.files], out / "pictures")}
+    return written | {"drawn": str(video.save(pages, out / f"{clip.path.stem}.mp4", clip.fps, len(sizes)))}
+
+
+def predict_split(run: Run, dataset: Dataset, split: str, out: str | Path, draw: bool = False, score_min: float | None = None) -> dict:
+    """A run's detections on a split as COCO results, `out`/SPLIT_results.json; with `draw` also its frames, annotated and found boxes."""
+    out, found = Path(out), run_detections(run, dataset, split)
+    results = coco_results(found, dataset[split])
+    write_atomic(out / f"{split}_results.json", json.dumps(results))
+    written = {"json": str(out / f"{split}_results.json"), "pictures": len(dataset[split]), "detections": len(results)}
+    if draw:
+        pages = video.split_pages(dataset[split], range(len(dataset[split])), {run.experiment.rung: found}, score_min)
+        written["drawn"] = _save_pictures(pages, [frame.file_name.replace("/", "_") for frame in dataset[split].frames], out / "pictures")
+    return written
+
+
+def export_results(run: Run, dataset: Dataset, split: str, path: str | Path) -> dict:
+    """A run's detections on a split in a leaderboard's form: COCO results with the category ids of the split's own file."""
+    found = run_detections(run, dataset, split)
+    results = coco_results(found, dataset[split])
+    write_atomic(Path(path), json.dumps(results))
+    return {"results": str(path), "detections": len(results), "left out, their class has no id there": len(found.score) - len(results)}
+
+
+def export_model(run: Run, dataset: Dataset, split: str, folder: str | Path) -> dict:
+    """A run's detector as ONNX with its decoder, checked on some frames of a split: the folder, and the largest differences to the PyTorch model.
+
+    Raises ValueError where they are larger than BOXES px or SCORES.
+    """
+    trained, frames = load_trained(run), dataset[split]
+    folder = export_onnx(trained, folder)
+    chosen = sorted({round(k) for k in np.linspace(0, len(frames) - 1, min(CHECKED, len(frames)))})
+    found = check_export(folder, trained, [frames.image(k) for k in chosen])
+    if found["boxes"] > BOXES or found["scores"] > SCORES:
+        raise ValueError(f"{folder}: the exported model differs from the trained one by {found['boxes']:.3g} px and {found['scores']:.3g} in score: "
+                         "do not use it; another version of torch or onnxruntime may do better")
+    return {"folder": str(folder), **found}
+
+
+def clip_video(runs: Sequence[Run], dataset: Dataset, split: str, clip: str | None, path: str | Path, score_min: float | None = None) -> Path:
+    """A split's clip through one or several runs, below each other, as mp4 or WebP; None is the clip with the most objects."""
+    chosen = dataset[split]
+    clip = clip or (chosen.boxes["clip"].mode().tolist() or chosen.clips or [""])[0]
+    indices = video.clip_frames(chosen, clip)
+    found = {name: run_detections(run, dataset, split) for name, run in named(runs).items()}
+    return video.save(video.split_pages(chosen, indices, found, score_min), path, frames=len(indices))
+
+
+def footage_video(runs: Sequence[Run], source: str | Path, path: str | Path, score_min: float | None = None) -> Path:
+    """A folder of frames or a video file through one or several runs, as mp4 or WebP; each at its `break_even` score unless one is named."""
+    clip, found, count = video.footage(source), {}, None
+    for name, run in named(runs).items():
+        trained = load_trained(run)
+        detections, sizes = video.detect_footage(trained, clip)
+        found[name], count = (detections, trained.categories, break_even(run) if score_min is None else score_min), len(sizes)
+    return video.save(video.footage_pages(clip, found), path, clip.fps, count)
+
+
+def named(runs: Sequence[Run]) -> dict[str, Run]:
+    """Runs by a name that tells them apart: the rung, with its seed where a rung is there several times."""
+    count, names = Counter(run.experiment.rung for run in runs), {}
+    for run in runs:
+        rung = run.experiment.rung
+        name = rung if count[rung] == 1 else f"{rung}, seed {run.experiment.seed}"
+        names[name if name not in names else f"{name} ({len(names) + 1})"] = run
+    return names
+
+
+def _save_pictures(pages: Iterable[Image.Image], names: Sequence[str], folder: Path) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    for page, name in zip(pages, names, strict=True):
+        page.save(folder / (name if name.lower().endswith(".png") else f"{name}.png"))
+    return str(folder)
