@@ -27,16 +27,16 @@ def verdict(rows: Sequence[Row], outcomes: Mapping[str, Outcome], delays: pd.Dat
         seen, (value, low, high) = outcomes[row.name], row.value
         costs = error_types(Detections.from_coco(row.runs[0].detections(), seen.split), seen.split).loc[list(TYPES), MEAN]
         table[row.name] = {
-            "mAP": f"{value:.3f}", f"{LEVEL:.0%} interval": f"[{low:.3f}, {high:.3f}]", "against the best": _against(best, row, dataset),
-            "ms an image (p50)": f"{delays.loc[row.name, 'p50']:.0f}" if row.name in delays.index else "-",
-            "found of 100 objects": f"{100 * seen.found.sum() / max(len(seen.objects), 1):.0f}",
-            "false alarms a frame": f"{len(seen.false_alarms) / max(len(seen.split), 1):.1f}", "at a score from": f"{seen.score_min:.2f}",
-            "costliest error": f"{costs.idxmax()} ({costs.max():.2f} AP50)" if costs.notna().any() else "-"}
+            f"mAP, {LEVEL:.0%} interval": f"{value:.3f} [{low:.3f}, {high:.3f}]", "to the best": _to_the_best(best, row, dataset),
+            "ms (p50)": f"{delays.loc[row.name, 'p50']:.0f}" if row.name in delays.index else "-",
+            "objects found": f"{seen.found.sum() / max(len(seen.objects), 1):.0%}",
+            "false alarms a frame": f"{len(seen.false_alarms) / max(len(seen.split), 1):.1f}", "score from": f"{seen.score_min:.2f}",
+            "costliest error": f"{costs.idxmax()}, {costs.max():.2f} AP50" if costs.notna().any() else "-"}
     return pd.DataFrame(table).T
 
 
-def _against(best: Row, row: Row, dataset: Dataset) -> str:
+def _to_the_best(best: Row, row: Row, dataset: Dataset) -> str:
     if row.name == best.name:
         return "the highest"
     found = difference(best.runs, row.runs, dataset)
-    return f"{signed(found.value)}: {'no measurable difference' if not found.measurable else 'measurable'}"
+    return signed(found.value) if found.measurable else "in the noise"
