@@ -150,6 +150,8 @@ def test_colours(dataset):
     assert len(set(many.values())) == 80 and plots.class_colours(["a"]) == {"a": many["0"]}
     assert len({plots.rung_colour(name) for name, _ in LADDER}) == len(LADDER)
     assert plots.rung_colour("fpn") == "#44aa99".upper() and plots.rung_colour("fpn+weights=imagenet") == "#a2d4cc"  # half way to white
+    pale = {name: plots.rung_colour(name) for name in ("fpn+anchors=report", "resnet+anchors=report", "fpn+anchors=fitted", "fpn+loss=focal_paper")}
+    assert len(set(pale.values())) == 3 and pale["fpn+anchors=report"] == pale["resnet+anchors=report"] == "#88bb99"
     with pytest.raises(ValueError, match="no rung 'nonsense'"):
         plots.rung_colour("nonsense")
     figure = plots.frames(dataset["train"], [0])

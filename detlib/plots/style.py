@@ -48,11 +48,17 @@ def class_colours(categories: Sequence[str]) -> dict[str, str]:
 
 
 def rung_colour(name: str) -> str:
-    """The colour of a row of the ladder; one with changed fields (`fpn+weights=imagenet`) has its row's, half as strong."""
+    """The colour of a row of the ladder; one with changed fields has its row's, half as strong, or that of the row which makes the same change.
+
+    `fpn+weights=imagenet` is pale as `fpn`, `fpn+anchors=report` as `report_anchors`.
+    """
     row, *changes = name.split("+")
     if row not in RUNGS:
         raise ValueError(f"no rung {name!r}: the ladder has {', '.join(RUNGS)}")
-    return to_hex([1 - (1 - channel) / 2 for channel in to_rgb(RUNGS[row])]) if changes else RUNGS[row]
+    if not changes:
+        return RUNGS[row]
+    same = {f"{field}={value}": other for other, change in LADDER for field, value in change.items()}
+    return to_hex([1 - (1 - channel) / 2 for channel in to_rgb(RUNGS[same.get(changes[-1], row)])])
 
 
 @contextmanager
