@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from . import video
-from .data.coco import Dataset
+from .data.coco import Dataset, Split
+from .evaluate.coco import Detections
 from .files import write_atomic
 from .models.detector import SCORE_MIN
 from .onnx_export import check_export, export_onnx
@@ -17,6 +17,7 @@ from .runs import Run
 
 CHECKED = 8  # frames that an exported model is checked on
 BOXES, SCORES = 0.1, 1e-3  # px, and score: what an exported model may differ by
+UNMATCHED = 0.05  # of the detections: those of exactly equal scores may be taken in another order
 
 
 def predict_source(run: Run, source: str | Path, out: str | Path, draw: bool = False, score_min: float | None = None) -> dict:
@@ -44,9 +45,9 @@ def predict_source(run: Run, source: str | Path, out: str | Path, draw: bool = F
 def predict_split(run: Run, dataset: Dataset, split: str, out: str | Path, draw: bool = False, score_min: float | None = None) -> dict:
     """A run's detections on a split as COCO results, `out`/SPLIT_results.json; with `draw` also its frames, annotated and found boxes."""
     out, found = Path(out), run_detections(run, dataset, split)
-    results = coco_results(found, dataset[split])
-    write_atomic(out / f"{split}_results.json", json.dumps(results))
-    written = {"json": str(out / f"{split}_results.json"), "pictures": len(dataset[split]), "detections": len(results)}
+    if score_min is not None:
+        found = found.rows(found.score >= score_min)
+    written = {"pictures": len(dataset[split]), **_write_results(found, dataset[split], out / f"{split}_results.json")}
     if draw:
         pages = video.split_pages(dataset[split], range(len(dataset[split])), {run.experiment.rung: found}, score_min)
         written["drawn"] = _save_pictures(pages, [frame.file_name.replace("/", "_") for frame in dataset[split].frames], out / "pictures")
@@ -55,34 +56,38 @@ def predict_split(run: Run, dataset: Dataset, split: str, out: str | Path, draw:
 
 def export_results(run: Run, dataset: Dataset, split: str, path: str | Path) -> dict:
     """A run's detections on a split in a leaderboard's form: COCO results with the category ids of the split's own file."""
-    found = run_detections(run, dataset, split)
-    results = coco_results(found, dataset[split])
-    write_atomic(Path(path), json.dumps(results))
-    return {"results": str(path), "detections": len(results), "left out, their class has no id there": len(found.score) - len(results)}
+    return _write_results(run_detections(run, dataset, split), dataset[split], Path(path))
+
+
+def _write_results(found: Detections, split: Split, path: Path) -> dict:
+    results = coco_results(found, split)
+    write_atomic(path, json.dumps(results))
+    return {"json": str(path), "detections": len(results), "left out, their class has no id there": len(found.score) - len(results)}
 
 
 def export_model(run: Run, dataset: Dataset, split: str, folder: str | Path) -> dict:
     """A run's detector as ONNX with its decoder, checked on some frames of a split: the folder, and the largest differences to the PyTorch model.
 
-    Raises ValueError where they are larger than BOXES px or SCORES.
+    Raises ValueError where they are larger than BOXES px or SCORES, or too many detections stand alone.
     """
     trained, frames = load_trained(run), dataset[split]
     folder = export_onnx(trained, folder)
-    chosen = sorted({round(k) for k in np.linspace(0, len(frames) - 1, min(CHECKED, len(frames)))})
-    found = check_export(folder, trained, [frames.image(k) for k in chosen])
-    if found["boxes"] > BOXES or found["scores"] > SCORES:
-        raise ValueError(f"{folder}: the exported model differs from the trained one by {found['boxes']:.3g} px and {found['scores']:.3g} in score: "
+    found = check_export(folder, trained, [frames.image(k) for k in frames.spread(CHECKED)])
+    if found["boxes"] > BOXES or found["scores"] > SCORES or found["unmatched"] > UNMATCHED * found["detections"]:
+        raise ValueError(f"{folder}: the exported model differs from the trained one by {found['boxes']:.3g} px and {found['scores']:.3g} in score, "
+                         f"and {found['unmatched']} detections have no counterpart, of {found['detections']}: "
                          "do not use it; another version of torch or onnxruntime may do better")
     return {"folder": str(folder), **found}
 
 
-def clip_video(runs: Sequence[Run], dataset: Dataset, split: str, clip: str | None, path: str | Path, score_min: float | None = None) -> Path:
+def clip_video(runs: Sequence[Run], dataset: Dataset, split: str, clip: str | None, path: str | Path, score_min: float | None = None,
+               fps: float = video.FPS) -> Path:
     """A split's clip through one or several runs, below each other, as mp4 or WebP; None is the clip with the most objects."""
     chosen = dataset[split]
     clip = clip or (chosen.boxes["clip"].mode().tolist() or chosen.clips or [""])[0]
-    indices = video.clip_frames(chosen, clip)
+    indices = video.frames_of_clip(chosen, clip)
     found = {name: run_detections(run, dataset, split) for name, run in named(runs).items()}
-    return video.save(video.split_pages(chosen, indices, found, score_min), path, frames=len(indices))
+    return video.save(video.split_pages(chosen, indices, found, score_min), path, fps, len(indices))
 
 
 def footage_video(runs: Sequence[Run], source: str | Path, path: str | Path, score_min: float | None = None) -> Path:

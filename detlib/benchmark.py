@@ -103,7 +103,7 @@ def loader_costs(dataset: Dataset, images: int = 8, rounds: int = 7) -> pd.DataF
     One thread, as a loader's worker has. Augmentations apply always, to whole frames; files are in the system's memory after a round to warm up.
     """
     split, spec = dataset["train"], BASELINE
-    indices = sorted({round(k) for k in np.linspace(0, len(split) - 1, min(images, len(split)))})
+    indices = split.spread(images)
     cache, rng, grid = Cache(split), np.random.default_rng(0), spec.grid(spec.padded(split.image_hw))
     samples = [(cache[i], *split.targets(i)) for i in indices]
     parts = {READ: ("reading", lambda k: split.image(indices[k])), CACHED: ("reading", lambda k: cache[indices[k]])}

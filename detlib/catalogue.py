@@ -146,7 +146,7 @@ def first_network(a: Asked) -> Detector:
 def found(a: Asked) -> Figure:
     """What a trained rung found on its median and its best validation frame."""
     (name, run), *_ = a.runs(("adam",)).items()
-    return plots.truth_and_found(a.dataset["val"], coco.Detections.from_coco(run.detections(), a.dataset["val"]), 0.5, name)
+    return plots.truth_and_found(a.dataset["val"], coco.kept_detections(run, a.dataset), 0.5, name)
 
 
 def gain_against_coverage(a: Asked) -> Figure:
@@ -162,7 +162,7 @@ def models(a: Asked) -> tuple[dict[str, Detector], torch.Tensor]:
     """The trained detectors of the rungs, and eight frames of the split val to measure them on."""
     found = {name: load_model(run, a.dataset) for name, run in a.runs(NETWORKS).items()}
     val = a.dataset["val"]
-    return found, pad([val.image(i) for i in range(0, len(val), max(1, len(val) // 8))], next(iter(found.values())).anchors.strides[-1])
+    return found, pad([val.image(i) for i in val.spread(8)], next(iter(found.values())).anchors.strides[-1])
 
 
 def cost_by_part(a: Asked) -> Figure:

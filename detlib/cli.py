@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
     sub.add_argument("--invalid", choices=("raise", "drop", "clip"), help="what to do with boxes that cannot be used (default: raise)")
     sub.add_argument("--split", default="val", help="whose clip (default: val)")
     sub.add_argument("--clip", help="which clip (default: the one with the most objects)")
-    sub.add_argument("--score", type=float, help="least score (default: each run's own best)")
+    sub.add_argument("--score", type=float, help="least score (default: each run's best on these frames; with --of what its own validation suggests)")
     sub.add_argument("--out", type=Path, help="a file that ends in .mp4 or .webp (default: below outputs/videos)")
 
     sub = verb("export", export, "a finished run for use elsewhere: its detections as COCO results, or its detector as ONNX")
@@ -295,6 +295,8 @@ def video(run: list[Path], of: Path | None, data: str | None, invalid: str | Non
     from . import apply, runs
     from .predict import finished_run
 
+    if of and (data or clip):
+        raise ValueError("--of films a file or folder of yours, --data and --clip a clip of the data: give one or the other")
     found = [finished_run(folder) for folder in run]
     name = "+".join(dict.fromkeys(one.experiment.rung for one in found))
     out = out or runs.outputs() / "videos" / f"{name}-{of.stem if of else clip or split}.mp4"

@@ -4,6 +4,8 @@ import re
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import pandas as pd
@@ -18,7 +20,7 @@ from .anchors import BASELINE, SPECS
 from .data.lidar import Sensor, clip_frames
 from .data.loader import pad
 from .experiments import Experiment, ladder
-from .machine import machine_name, precision_here
+from .machine import devices, machine_name, precision_here
 from .models.detector import Detector, build
 from .predict import autocast
 
@@ -206,26 +208,31 @@ def megabytes(model: nn.Module) -> float:
 def resources(models: Mapping[str, Detector], images: Tensor, training: Mapping[str, Callable[[], object]] | None = None) -> pd.DataFrame:
     """One row a model: trained parameters, GFLOP an image, MB of weights, and the peak MB of tensors that one image takes on the way to its boxes.
 
-    `training`: for each model a call that makes one training step (`benchmark.one_step`), whose peak stands in a last column.
+    `training`: for each model a call that makes one training step (`benchmark.one_step`); a last column has the peak of two, beside the weights:
+    maps, gradients and what the optimiser remembers.
     """
     rows = {}
     for name, model in models.items():
-        def one(model: Detector = model) -> object:
-            with torch.inference_mode(), autocast(model.mean.device, precision_here(model.mean.device)):
-                return model.detect(*model(images[:1].to(model.mean.device)), tuple(images.shape[-2:]))
+        precision = precision_here(model.mean.device)
         rows[name] = {"trained parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
                       "GFLOP an image": by_part(model, tuple(images.shape[-2:]))["FLOP"].sum() / 1e9, "weights, MB": megabytes(model),
-                      "peak of one image, MB": peak_memory(one) / 1e6}
-        if training:
-            rows[name]["peak of a training step, MB"] = peak_memory(training[name]) / 1e6
+                      "peak of one image, MB": peak_memory(partial(_one_image, fast(model, precision), images, precision)) / 1e6}
+        if training:  # two steps: the second finds the optimiser full
+            rows[name]["peak of training, MB"] = peak_memory(lambda step=training[name]: (step(), step())) / 1e6
     return pd.DataFrame(rows).T
+
+
+@torch.inference_mode()
+def _one_image(model: Detector, images: Tensor, precision: str) -> None:
+    with autocast(model.mean.device, precision):
+        model.detect(*model(images[:1].to(model.mean.device)), tuple(images.shape[-2:]))
 
 
 def measured(profile: str | None = None, frames: int = 8, num_classes: int = 8) -> dict[str, dict]:
     """For every rung of a profile, measured on simulated frames with fresh networks (rungs with the same network share the figures).
 
-    `gflop` an image, `peak_mb` of one image, `latency_ms` at batch 1 {p50, p95} and `images_per_s` {batch: images/s}. A fresh network's scores are
-    all alike, so that decoding and NMS have as many candidates as they can have.
+    `gflop` an image, `peak_mb` of one image, `latency_ms` at batch 1 {p50, p95} and `images_per_s` {batch: images/s}. A fresh network without
+    prior scores all anchors alike, so that decoding and NMS have as many candidates as they can have.
     """
     experiments = ladder(profile)
     first, keys = {}, {}
@@ -238,8 +245,9 @@ def measured(profile: str | None = None, frames: int = 8, num_classes: int = 8) 
     mean, std = images.float().mean((0, 2, 3)), images.float().std((0, 2, 3))
     for name in first.values():
         e = experiments[name]
-        models[name] = build(e, SPECS.get(e.anchors, BASELINE), num_classes, mean, std).eval()
-    delays, speeds = latency(models, images), throughput(models, images)
+        models[name] = build(replace(e, prior=None), SPECS.get(e.anchors, BASELINE), num_classes, mean, std).eval()
+    device = devices()[-1]
+    delays, speeds = latency(models, images, device), throughput(models, images, device)
     used = resources(models, images)
     found = {name: {"gflop": used.loc[name, "GFLOP an image"], "peak_mb": used.loc[name, "peak of one image, MB"],
                     "latency_ms": delays.loc[name, ["p50", "p95"]].to_dict(),

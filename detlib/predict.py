@@ -14,8 +14,9 @@ from .anchors import STRIDES, AnchorSpec
 from .boxes import clip
 from .data.coco import ANNOTATIONS, DataError, Dataset, Split, clip_and_number
 from .data.loader import Cache, in_order, pad
-from .evaluate.coco import Detections
+from .evaluate.coco import Detections, kept_detections
 from .experiments import Experiment
+from .machine import devices
 from .models.detector import SCORE_MIN, Detector, build
 from .runs import Run
 
@@ -43,7 +44,7 @@ def predict(model: Detector, split: Split, precision: str, loss: str | None = No
             for name, value in parts.items():
                 sums[name] = sums.get(name, 0.0) + value.item() * len(indices)
         for index, (boxes_found, *rest) in zip(indices, model.detect(logits, deltas, image_hw, score_min), strict=True):
-            found.append((clip(boxes_found, split.frames[index].image_hw), *rest))  # not into the padding
+            found.append(on_picture((boxes_found, *rest), split.frames[index].image_hw))
         frames += len(indices)
     model.train(was_training)
     return Detections.collect(found), {name: value / max(frames, 1) for name, value in sums.items()} if loss else None
@@ -78,7 +79,7 @@ def finished_run(folder: str | Path) -> Run:
 def load_trained(run: Run | str | Path) -> Trained:
     """A finished run's detector where it is fastest, ready to predict; its classes are those in the run's config."""
     run = run if isinstance(run, Run) else finished_run(run)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = devices()[-1]
     return Trained(run, load_detector(run).to(device), tuple(run.config["categories"]), run.config["precision"])
 
 
@@ -188,7 +189,7 @@ def run_detections(run: Run, dataset: Dataset, split: str = "val") -> Detections
     check_classes(run, dataset)
     chosen = dataset[split]
     if split == "val" and run.config["data"]["val"] == chosen.fingerprint:
-        return Detections.from_coco(run.detections(), chosen)
+        return kept_detections(run, dataset)
     trained = load_trained(run)
     return predict(trained.model, chosen, trained.precision)[0]
 

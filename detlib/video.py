@@ -105,7 +105,7 @@ def footage_pages(clip: Footage, found: Mapping[str, tuple[Detections, Sequence[
         yield page(picture, rows)
 
 
-def clip_frames(split: Split, clip: str) -> list[int]:
+def frames_of_clip(split: Split, clip: str) -> list[int]:
     """Places of a clip's frames in their split; raises DataError with the clips there are."""
     indices = [index for index, frame in enumerate(split.frames) if frame.clip == clip]
     if not indices:

@@ -47,7 +47,8 @@ def finished(data, name, results, seed=0):
     experiment = rung(name, "smoke", seed)
     run = Run(run_folder(experiment, data), experiment)
     run.folder.mkdir(parents=True)
-    (run.folder / "config.json").write_text(json.dumps({"profile": asdict(experiment.sizes), "data": {"name": data.name}}))
+    about = {"name": data.name, "val": data["val"].fingerprint}
+    (run.folder / "config.json").write_text(json.dumps({"profile": asdict(experiment.sizes), "data": about}))
     (run.folder / "detections.json").write_text(json.dumps(results))
     (run.folder / "metrics.json").write_text("{}")
     return run
@@ -230,7 +231,7 @@ def test_bars_are_the_costs(small):
     content = json.loads((data.root / "val_annotations.json").read_text())
     runs = {"adam": finished(data, "adam", as_results(content)), "fpn": finished(data, "fpn", as_results(content, 14.0))}
     figure = plots.error_costs(runs, data)
-    table = plots.error_types(plots.detections_of(runs["fpn"], data), data["val"])
+    table = plots.error_types(plots.kept_detections(runs["fpn"], data), data["val"])
     bars = [bar.get_height() for bar in figure.axes[0].containers[1]]
     assert bars == pytest.approx(table.iloc[:, 1].tolist()) and max(bars) > 0.1
     assert "fpn class by class" in texts(figure) and f"AP50 {table.attrs['AP50'][0]:.3f}" in texts(figure)

@@ -159,6 +159,7 @@ def test_runs_are_compared_in_pairs_of_their_seeds(data):
             run.folder.mkdir(parents=True)
             detections = found(exact(data["val"], seed, places))  # seed k sees frame k only
             (run.folder / "detections.json").write_text(json.dumps(detections.to_coco(data["val"])))
+            (run.folder / "config.json").write_text(json.dumps({"data": {"val": data["val"].fingerprint}}))
             runs.setdefault(name, []).append(run)
     seen = paired_changes(runs["flip"], runs["fpn"][::-1], data)
     assert [pair.seeds for pair in seen] == [(0, 0), (1, 1)] and [pair.gained.tolist() for pair in seen] == [[1], [5]]

@@ -33,7 +33,8 @@ def finished(data, name, frames, seed=0, labels=(1, 2)):
     found = [{"image_id": r.image_id, "category_id": r.label, "bbox": [r.x1, r.y1, r.width, r.height], "score": 0.9} for r in rows.itertuples()]
     run = Run(run_folder(experiment, data), experiment)
     run.folder.mkdir(parents=True)
-    (run.folder / "config.json").write_text(json.dumps({"profile": asdict(experiment.sizes), "data": {"name": data.name}}))
+    about = {"name": data.name, "val": data["val"].fingerprint}
+    (run.folder / "config.json").write_text(json.dumps({"profile": asdict(experiment.sizes), "data": about}))
     (run.folder / "detections.json").write_text(json.dumps(found))
     metrics = {"mAP": float(resampled_classes(run, data)[0][0].mean()), "classes": 2, "classes_with_objects": 2}
     (run.folder / "metrics.json").write_text(json.dumps(metrics))

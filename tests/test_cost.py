@@ -87,9 +87,13 @@ def test_the_fast_copy_answers_the_same(name, changes, images):
     assert {p.dtype for p in model.parameters()} == {torch.float32}  # it is a copy
 
 
-def test_times_have_their_parts_and_tables_their_columns(images):
+def test_times_have_their_parts_and_tables_their_columns(images, monkeypatch):
     models = {"baseline": network("baseline"), "fpn": network("fpn")}
+    forward = []
+    monkeypatch.setattr(cost, "plain_forward", lambda model, part: forward.append(model) or model(part))
     rows = cost.time_models(models, images, 3, 2)
+    assert not forward and len(cost.time_models(models, images, 1, 1, plain=True)) == 2
+    assert len(forward) == 2 * (cost.WARM_UP + 1)  # plain runs the plain network, warm-up included; the other way never does
     assert rows["model"].tolist() == ["baseline", "fpn"] * 2 and (rows["whole"] - rows["forward"] - rows["boxes"]).abs().max() < 1e-12
     speeds, delays = cost.throughput(models, images, batches=(1, 4), rounds=2), cost.latency(models, images, rounds=3)
     assert (speeds["images/s"] == speeds["batch"] / speeds["seconds"]).all() and (speeds["least"] <= speeds["most"]).all()
@@ -112,7 +116,24 @@ def test_resources(images):
     table = cost.resources(models, images, {name: (lambda m=m: m(images)) for name, m in models.items()})
     assert table.loc["fpn", "trained parameters"] == trainable_parameters(models["fpn"])
     assert table.loc["fpn", "weights, MB"] == pytest.approx(4 * trainable_parameters(models["fpn"]) / 1e6)
-    assert (table["peak of a training step, MB"] > table["peak of one image, MB"]).all() and isinstance(table, pd.DataFrame)
+    assert (table["peak of training, MB"] > table["peak of one image, MB"]).all() and isinstance(table, pd.DataFrame)
+
+
+def test_the_peak_of_training_has_gradients_optimiser_and_maps(images):
+    model, remembered = network("adam").train(), []
+
+    def pass_back():
+        logits, deltas = model(images)
+        (logits.sum() + deltas.sum()).backward()
+
+    def step():  # as in training: from the first step on the optimiser remembers a number of each parameter
+        pass_back()
+        remembered[:] = remembered or [torch.zeros_like(p) for p in model.parameters()]
+
+    maps = cost.peak_memory(pass_back)
+    model.zero_grad()
+    peak = cost.resources({"adam": model}, images, {"adam": step}).loc["adam", "peak of training, MB"] * 1e6
+    assert peak >= maps + 4 * trainable_parameters(model)
 
 
 def test_the_command_measures_every_rung(capsys, monkeypatch):

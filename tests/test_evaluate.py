@@ -1,10 +1,13 @@
 """The metrics against pycocotools, and by hand."""
+import json
+
 import numpy as np
 import pytest
 from conftest import coco, write_dataset
+from trained import make_run
 
 from detlib.data.coco import open_dataset
-from detlib.evaluate.coco import Detections, evaluate, found_above, match_detections, metrics, table
+from detlib.evaluate.coco import Detections, evaluate, found_above, kept_detections, match_detections, metrics, table
 from detlib.evaluate.crosscheck import cross_check, pycocotools_metrics
 from detlib.evaluate.intervals import bootstrap, clip_weights, interval
 from detlib.experiments import rung
@@ -139,3 +142,15 @@ def test_eagerness_by_hand(tmp_path):
     table = found_above({"mine": found, "silent": Detections.collect([])}, split, (0.05, 0.5, 0.95))
     assert table.loc["mine"].tolist() == ["1.5, 33 of 100 right", "1.0, 50 of 100 right", "none"]
     assert table.loc["silent"].tolist() == ["none"] * 3
+
+
+def test_detections_of_other_validation_boxes_are_refused(small, tmp_path):
+    data = open_dataset(small)
+    run = make_run(data)
+    assert len(kept_detections(run, data).score) == len(run.detections())
+    annotations = small / "val_annotations.json"
+    content = json.loads(annotations.read_text())
+    content["annotations"].pop()
+    annotations.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="validated on other boxes"):
+        kept_detections(run, open_dataset(small))

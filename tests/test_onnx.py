@@ -174,11 +174,11 @@ def test_real_frames(exported, real):
 
 def test_an_export_that_differs_is_not_passed_on(small, tmp_path, monkeypatch):
     data = open_dataset(small)
-    run, found = make_run(data), {"boxes": 0.09, "scores": 0.0}
+    run, found = make_run(data), {"boxes": 0.09, "scores": 0.0, "detections": 100, "unmatched": 5}
     monkeypatch.setattr(apply, "export_onnx", lambda trained, folder: folder)
     monkeypatch.setattr(apply, "check_export", lambda folder, trained, pictures: {**found, "pictures": len(pictures)})
     assert apply.export_model(run, data, "val", tmp_path) == {"folder": str(tmp_path), "pictures": 3, **found}
-    for worse in ({"boxes": 0.11}, {"scores": 2e-3}):
+    for worse in ({"boxes": 0.11}, {"scores": 2e-3}, {"unmatched": 6}):
         monkeypatch.setattr(apply, "check_export", lambda *_, worse=worse: {**found, **worse})
         with pytest.raises(ValueError, match="do not use it"):
             apply.export_model(run, data, "val", tmp_path)

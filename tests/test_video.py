@@ -18,7 +18,7 @@ from detlib import apply, offline, video
 from detlib.data.coco import DataError, open_dataset
 from detlib.evaluate.coco import Detections
 from detlib.plots.style import class_colours
-from detlib.video import CAPTION, FOOT, Row, Video, clip_frames, footage, page, save, split_pages
+from detlib.video import CAPTION, FOOT, Row, Video, footage, frames_of_clip, page, save, split_pages
 
 CHROMIUM = "/usr/bin/chromium"
 HOSTILE = ("<b>car</b>", "$x$", "person")
@@ -85,9 +85,9 @@ def test_captions_count_what_is_right_on_the_frame(split, monkeypatch):
 
 
 def test_a_clip_is_found_by_its_name(split):
-    assert clip_frames(split, "a") == [0, 1, 2] and clip_frames(split, "b") == [3]
+    assert frames_of_clip(split, "a") == [0, 1, 2] and frames_of_clip(split, "b") == [3]
     with pytest.raises(DataError, match=r"no clip 'c' in val: it has a, b"):
-        clip_frames(split, "c")
+        frames_of_clip(split, "c")
 
 
 def test_a_frame_without_objects_and_a_run_without_detections_have_a_page(split):

@@ -163,7 +163,7 @@ def box_statistics(split: Split, choices: Mapping[str, Augmentation], frames: in
     of the picture's width), edge (touches the left or right edge). No picture is read: pictures of the same size without channels stand for them.
     """
     rows = []
-    for index in sorted({round(k) for k in np.linspace(0, len(split) - 1, min(frames, len(split)))}):
+    for index in split.spread(frames):
         sample = (torch.zeros(0, *split.frames[index].image_hw, dtype=torch.uint8), *split.targets(index))
         for name, apply in {"none": lambda sample, rng: sample, **choices}.items():
             rng = np.random.default_rng([seed, index])

@@ -96,6 +96,10 @@ class Split:
                             f"{frame.image_hw[1]} x {frame.image_hw[0]}; correct the one that is wrong")
         return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
+    def spread(self, most: int) -> list[int]:
+        """Places of at most so many frames, spread evenly, the first and the last among them."""
+        return sorted({round(k) for k in np.linspace(0, len(self) - 1, min(most, len(self)))})
+
     def subset(self, indices: list[int]) -> "Split":
         """The same split with only these frames, in this order."""
         place = {old: new for new, old in enumerate(indices)}

@@ -84,6 +84,5 @@ def in_order(split: Split, batch: int, multiple: int, images: Cache | None = Non
 
 def channel_statistics(split: Split, most: int = 64) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (C,) of the pixels, 0..255, over at most `most` frames spread evenly."""
-    indices = sorted({round(k) for k in np.linspace(0, len(split) - 1, min(most, len(split)))})
-    pixels = torch.cat([split.image(i).flatten(1).double() for i in indices], dim=1)
+    pixels = torch.cat([split.image(i).flatten(1).double() for i in split.spread(most)], dim=1)
     return pixels.mean(1), pixels.std(1).clamp(min=1)

@@ -11,7 +11,7 @@ import torch
 from ..boxes import iou
 from ..data.coco import Dataset, Split
 from ..runs import Run
-from .coco import Detections
+from .coco import Detections, kept_detections
 from .compare import FEWEST_CLIPS, pairs
 from .intervals import clip_weights, interval
 from .outcomes import IOU, Outcome, outcome
@@ -22,8 +22,7 @@ ENOUGH = 4  # objects of a frame from which its F1 says something
 
 def run_outcome(run: Run, dataset: Dataset, score_min: float | None = None) -> Outcome:
     """What became of the validation objects in a finished run; the least score is that of its best F1 unless given."""
-    split = dataset["val"]
-    return outcome(Detections.from_coco(run.detections(), split), split, score_min)
+    return outcome(kept_detections(run, dataset), dataset["val"], score_min)
 
 
 def chosen_frames(outcomes: Mapping[str, Outcome], least: int = ENOUGH) -> dict[str, int]:

@@ -7,6 +7,7 @@ import pandas as pd
 from pycocotools.mask import iou as coco_iou
 
 from ..data.coco import Dataset, Split
+from ..runs import Run
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # IoU
 RECALLS = np.linspace(0, 1, 101)
@@ -54,6 +55,14 @@ class Detections:
         return [{"image_id": split.frames[f].image_id, "category_id": ids[label - 1], "bbox": [x1, y1, x2 - x1, y2 - y1], "score": s}
                 for f, label, s, (x1, y1, x2, y2) in
                 zip(self.frame.tolist(), self.label.tolist(), self.score.tolist(), self.boxes.tolist(), strict=True)]
+
+
+def kept_detections(run: Run, dataset: Dataset) -> Detections:
+    """What a finished run found on the validation split, as it was kept; raises ValueError where that split is another now."""
+    split = dataset["val"]
+    if run.config["data"]["val"] != split.fingerprint:
+        raise ValueError(f"{run.folder} was validated on other boxes than {split.name} of {dataset.key} has: open the data it was trained on")
+    return Detections.from_coco(run.detections(), split)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from scipy.stats import t
 from ..data.coco import Dataset, Split
 from ..files import write_atomic
 from ..runs import Run
-from .coco import RECALLS, THRESHOLDS, ClassMatches, Detections, match_detections
+from .coco import RECALLS, THRESHOLDS, ClassMatches, kept_detections, match_detections
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -97,7 +97,7 @@ def resampled_classes(run: Run, dataset: Dataset | None) -> tuple[np.ndarray, in
             return kept["ap"], int(kept["clips"])
     split = dataset["val"]
     weights = np.concatenate([np.ones((1, len(split))), clip_weights(split)])
-    matches = match_detections(Detections.from_coco(run.detections(), split), split, {})
+    matches = match_detections(kept_detections(run, dataset), split, {})
     values = np.stack([resampled_ap(m, weights) for m in matches], axis=1)
     np.savez(file := io.BytesIO(), ap=values, clips=len(split.clips))
     write_atomic(path, file.getvalue())

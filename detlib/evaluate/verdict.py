@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.coco import Dataset
-from .coco import Detections
+from .coco import kept_detections
 from .compare import difference, signed
 from .errors import MEAN, TYPES, error_types
 from .intervals import LEVEL
@@ -25,7 +25,7 @@ def verdict(rows: Sequence[Row], outcomes: Mapping[str, Outcome], delays: pd.Dat
     best, table = max(trained, key=lambda row: np.nan_to_num(row.value[0], nan=-1)), {}
     for row in trained:
         seen, (value, low, high) = outcomes[row.name], row.value
-        costs = error_types(Detections.from_coco(row.runs[0].detections(), seen.split), seen.split).loc[list(TYPES), MEAN]
+        costs = error_types(kept_detections(row.runs[0], dataset), seen.split).loc[list(TYPES), MEAN]
         table[row.name] = {
             f"mAP, {LEVEL:.0%} interval": f"{value:.3f} [{low:.3f}, {high:.3f}]", "to the best": _to_the_best(best, row, dataset),
             "ms (p50)": f"{delays.loc[row.name, 'p50']:.0f}" if row.name in delays.index else "-",

@@ -100,7 +100,7 @@ def shapes_on_frame(spec: AnchorSpec, split: Split, index: int, levels: int | No
 
 def matching_summary(spec: AnchorSpec, split: Split, most: int = 60) -> pd.DataFrame:
     """How the objects of a split are matched, over at most `most` frames spread evenly over it."""
-    indices = sorted({round(k) for k in np.linspace(0, len(split) - 1, min(most, len(split)))})
+    indices = split.spread(most)
     grid = spec.grid_xyxy(spec.padded(split.image_hw))
     counts = torch.cat([objects_by_match(grid, split.targets(i)[0]) for i in indices])
     above, every = counts.unbind(-1)

@@ -78,7 +78,7 @@ def _dress(axes: Sequence[Axes], rows: Sequence[Tally]) -> None:
         ends = [abs(value) for line in axis.lines for value in np.ravel(line.get_xdata()) if line.get_gid() == "net"]
         end = 1.1 * min(most, max([1e-3, *ends]))
         axis.set_xlim(-end, end)
-        axis.xaxis.set_major_locator(MaxNLocator(3, steps=(1, 2, 5, 10)))
+        axis.xaxis.set_major_locator(MaxNLocator(2, steps=(1, 2, 5, 10)))
 
 
 def _colour(name: str, default: str) -> str:
@@ -108,7 +108,7 @@ def _bars(axis: Axes, place: int, tally: Tally, colours: Sequence[str]) -> None:
     for start, length, kind in parts:
         axis.barh(place, length, 0.72, left=start, color=colours[kind], hatch=HATCH if kind == 2 else None, edgecolor="white", linewidth=0)
         text = amount(tally.counts[KINDS[kind]], sign=False)
-        if length > 0.02 + 0.036 * len(text):
+        if length > 0.04 + 0.045 * len(text):
             axis.text(start + length / 2, place, text, ha="center", va="center", fontsize=8.5, color=on_colour(colours[kind]),
                       bbox={"facecolor": colours[kind], "edgecolor": "none", "pad": 1} if kind == 2 else None)
 

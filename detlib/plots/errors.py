@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from ..data.coco import Dataset
 from ..evaluate.breakdown import CURVES, Property, confusion, found_by, precision_curves, properties, reliability
-from ..evaluate.coco import Detections, match_detections
+from ..evaluate.coco import kept_detections, match_detections
 from ..evaluate.errors import MEAN, NUMBER, SPECIAL, TYPES, error_types
 from ..evaluate.intervals import LEVEL, RESAMPLES
 from ..evaluate.outcomes import IGNORED, Outcome, outcome
@@ -30,11 +30,6 @@ FEWEST = 20  # detections in a bin of scores, to draw a share of them
 GAP = 0.3  # of a cell, before the row and column that are not classes
 FEW = 4  # rungs, up to which there is room for more than one line or number of each
 NOTE = 148  # letters a line
-
-
-def detections_of(run: Run, dataset: Dataset) -> Detections:
-    """What a finished run found on the validation split."""
-    return Detections.from_coco(run.detections(), dataset["val"])
 
 
 def _note(runs: Sequence[Run], dataset: Dataset, *more: str) -> str:
@@ -62,7 +57,7 @@ def error_costs(runs: Mapping[str, Run], dataset: Dataset, detail: str | None = 
     note = _note(list(runs.values()), dataset, "AP50 lost: what it rises by when errors of one type alone are mended (TIDE, Bolya et al. 2020); the "
                  "costs do not add up. False positives and negatives: all of them, whatever their type. One training each and no interval: read the "
                  "pattern, not hundredths.")
-    tables = {name: error_types(detections_of(run, dataset), dataset["val"]) for name, run in runs.items()}
+    tables = {name: error_types(kept_detections(run, dataset), dataset["val"]) for name, run in runs.items()}
     detail = detail or list(runs)[-1]
     figure, axes = sheet(2, 1, 7.6, "What the errors cost", note, height_ratios=(1, 1.1))
     _cost_bars(axes[0][0], tables)
@@ -113,7 +108,7 @@ def _cost_heat(axis: Axes, table: pd.DataFrame, name: str) -> None:
 def precision_recall(runs: Mapping[str, Run], dataset: Dataset) -> Figure:
     """Precision against recall, a panel for each class with objects and a line a rung; with a single rung also the mean over IoU 0.5 to 0.95."""
     split, shown = dataset["val"], list(CURVES)[:3 if len(runs) == 1 else 2 if len(runs) < FEW else 1]
-    found = {name: detections_of(run, dataset) for name, run in runs.items()}
+    found = {name: kept_detections(run, dataset) for name, run in runs.items()}
     seen = {name: outcome(detections, split) for name, detections in found.items()}
     curves = {name: precision_curves(match_detections(detections, split, {}), dataset.categories) for name, detections in found.items()}
     objects = split.boxes["category"][~split.boxes["crowd"]].value_counts()
@@ -157,7 +152,7 @@ def _precision_lines(axis: Axes, curves: pd.DataFrame, seen: Outcome, category: 
 @style()
 def confusions(run: Run, dataset: Dataset, score_min: float | None = None) -> Figure:
     """What objects of each class were called, in shares of their row with counts written, missed ones and false alarms set apart."""
-    seen = outcome(detections_of(run, dataset), dataset["val"], score_min)
+    seen = outcome(kept_detections(run, dataset), dataset["val"], score_min)
     table, number = confusion(seen), len(dataset.categories)
     counts = table.to_numpy()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -206,7 +201,7 @@ def calibration(runs: Mapping[str, Run], dataset: Dataset) -> Figure:
     left.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (4, 2)))
     handles = []
     for name, run in runs.items():
-        table = reliability(match_detections(detections_of(run, dataset), dataset["val"], {}))
+        table = reliability(match_detections(kept_detections(run, dataset), dataset["val"], {}))
         colour, enough = rung_colour(name), table["detections"] >= FEWEST
         error = table.attrs["error"]
         handles += left.plot(table["mean score"][enough], table["share right"][enough], "o-", color=colour, markersize=6, markeredgecolor="white",
@@ -233,7 +228,7 @@ def found_shares(runs: Mapping[str, Sequence[Run]], dataset: Dataset, range_chan
     clips = len(dataset["val"].clips)
     bars = f"{LEVEL:.0%} interval over {clips} clips ({RESAMPLES:,} resamples)" if clips > 1 else "one clip gives no interval"
     note = _note(every, dataset, f"found: right class, IoU of at least 0.5, each rung at the score of its best F1; bars: {bars}{seeds}")
-    seen = {name: [outcome(detections_of(run, dataset), dataset["val"]) for run in of_rung] for name, of_rung in runs.items()}
+    seen = {name: [outcome(kept_detections(run, dataset), dataset["val"]) for run in of_rung] for name, of_rung in runs.items()}
     known = properties(dataset, "val", range_channel)
     figure, axes = sheet(1, len(known), 4.3, "What is found, and what is missed", note, sharey=True,
                          width_ratios=[len(what.bins) + 0.6 for what in known])

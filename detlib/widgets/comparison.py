@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..data.coco import DataError, Dataset, Split
 from ..evaluate.changes import chosen_frames
-from ..evaluate.coco import Detections
+from ..evaluate.coco import Detections, kept_detections
 from ..evaluate.errors import LEFT_OUT, RIGHT, TYPES, error_of
 from ..evaluate.outcomes import IGNORED, Outcome, best_score, outcome
 from ..models.detector import SCORE_MIN
@@ -172,7 +172,7 @@ def _detections(name: str, run: Run | Detections, dataset: Dataset, split: str) 
             raise ValueError(f"{name}: this run is not finished; `{train_command(run.experiment, dataset)}` goes on with it")
         if split != "val":
             raise ValueError(f"{name}: a run keeps its detections on val; for {split} give those of predict(load_model(run, dataset), ...)")
-        run = Detections.from_coco(run.detections(), dataset[split])
+        run = kept_detections(run, dataset)
     frames, classes = len(dataset[split]), len(dataset.categories)
     if len(run.frame) and not (0 <= run.frame.min() <= run.frame.max() < frames and 1 <= run.label.min() <= run.label.max() <= classes):
         raise ValueError(f"{name}: its detections name frames or classes that {split} of {dataset.key} lacks ({frames} frames, {classes} classes)")

@@ -108,9 +108,10 @@ export function fitted([x1, y1, x2, y2], [height, width], smallest = 16, least =
 }
 
 /** Columns, and each picture's width and height, for `count` pictures of a shape (width / height) on a page: about `tall` px high. */
-export function layoutOf(page, shape, count, gap = 16, tall = 290, narrow = 200, most = 560) {
+export function layoutOf(page, shape, count, gap = 16, tall = 290, narrow = 200, most = 560, screen = 1000) {
   const columns = Math.max(1, Math.min(count, Math.round((page + gap) / (tall * shape + gap)), Math.floor((page + gap) / (narrow + gap))));
-  const cell = (page - gap * (columns - 1)) / columns, width = Math.min(cell, most * shape);
+  const high = Math.min(most, Math.max(tall / 2, screen / Math.ceil(count / columns)));  // all rows on one screen, where that is legible
+  const cell = (page - gap * (columns - 1)) / columns, width = Math.min(cell, high * shape);
   return {columns, width: Math.floor(width), height: Math.max(24, Math.round(width / shape))};
 }
 
