@@ -34,6 +34,8 @@ def predict_source(run: Run, source: str | Path, out: str | Path, draw: bool = F
         "pictures": [{**name, "width": width, "height": height, "detections": listed(found, k, trained.categories)}
                      for k, (name, (height, width)) in enumerate(zip(names, sizes, strict=True))]}))
     written = {"json": str(out / "detections.json"), "pictures": len(sizes), "detections": len(found.score)}
+    if clip.skipped:
+        written["left out"] = list(clip.skipped)
     if not draw:
         return written
     pages = video.footage_pages(clip, {run.experiment.rung: (found, trained.categories, break_even(run) if score_min is None else score_min)})
@@ -62,7 +64,8 @@ def export_results(run: Run, dataset: Dataset, split: str, path: str | Path) -> 
 def _write_results(found: Detections, split: Split, path: Path) -> dict:
     results = coco_results(found, split)
     write_atomic(path, json.dumps(results))
-    return {"json": str(path), "detections": len(results), "left out, their class has no id there": len(found.score) - len(results)}
+    without = len(found.score) - len(results)
+    return {"json": str(path), "detections": len(results), **({"left out, their class has no id there": without} if without else {})}
 
 
 def export_model(run: Run, dataset: Dataset, split: str, folder: str | Path) -> dict:

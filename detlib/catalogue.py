@@ -1,6 +1,7 @@
 """Every figure and every table by name: `detlib figure NAME` and `detlib table NAME` draw what the notebooks draw."""
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cached_property
 from typing import NamedTuple
 
@@ -84,7 +85,7 @@ class Asked:
             found[experiment.rung] = runs.find_runs(experiment, self.dataset, range(seed_count(self.seeds)))
             if not found[experiment.rung]:
                 raise ValueError(f"{experiment.rung} has no finished run on {self.dataset.name} in the profile {experiment.profile}: "
-                                 f"{runs.train_command(experiment, self.dataset)}")
+                                 f"{runs.train_command(experiment, self.dataset)}" + ("" if self.rungs else ", or name others with --rungs"))
         return found
 
     def runs(self, default: Sequence[str]) -> dict[str, runs.Run]:
@@ -299,7 +300,7 @@ TABLES: dict[str, Entry] = {
     "errors": Entry("errors by kind and class, and the AP50 they cost (--rungs)", errors),
     "miss_reasons": Entry("what could excuse a miss, and how common that is (--rungs)", reasons),
     "verdict": Entry("every trained rung on one page (--seeds)", verdict_table),
-    "resources": Entry("arithmetic and memory of one image (--rungs)", lambda a: cost.resources(*models(a)).map("{:,.1f}".format)),
+    "resources": Entry("arithmetic and memory of one image (--rungs)", lambda a: cost.resources(*models(a)).map(plots.number)),
     "runtime": Entry("the report's runtime table, measured here (--rungs)", runtime),
     "speed_up": Entry("the faster copy against plain float32 (--rungs)", lambda a: cost.speed_up(*models(a), batch=4).map("{:.1f}".format)),
     "loader": Entry("images/s of the loader", lambda a: benchmark.loader_speed(benchmark.loader_costs(a.dataset))),
@@ -328,7 +329,8 @@ def _flat(frame: pd.DataFrame) -> pd.DataFrame:
 def entry(entries: dict[str, Entry], name: str) -> Entry:
     """An entry by name, or an error with the list."""
     if name not in entries:
-        raise ValueError(f"there is no {name!r}. There are:\n{listing(entries)}")
+        near = get_close_matches(name, entries, 3)
+        raise ValueError(f"there is no {name!r}; {'did you mean ' + ' or '.join(near) if near else 'without a name the list is printed'}")
     return entries[name]
 
 

@@ -285,7 +285,7 @@ def predict(run: Path, source: str | None, split: str | None, invalid: str | Non
         dataset = runs.open_data(source, found.experiment.profile, invalid=invalid)
         written = apply.predict_split(found, dataset, split, out or place / f"{dataset.name}-{split}", draw, score)
     else:
-        written = apply.predict_source(found, source, out or place / Path(source).stem, draw, score)
+        written = apply.predict_source(found, source, out or place / Path(source).name, draw, score)
     _tell(written, json)
 
 

@@ -25,6 +25,7 @@ from .models.detector import Detector, build
 from .predict import autocast
 
 CPU = torch.device("cpu")
+LONGEST = 4.0  # seconds of a batch, after which no larger one is tried
 WARM_UP = 2  # rounds that are not counted: first calls choose kernels and fill caches
 BATCHES = (1, 2, 4, 8, 16, 32)  # the last is the report's
 PLAIN, FAST = "plain float32", "as used here"
@@ -153,13 +154,18 @@ def latency(models: Mapping[str, Detector], images: Tensor, device: torch.device
 
 def throughput(models: Mapping[str, Detector], images: Tensor, device: torch.device = CPU, batches: Sequence[int] = BATCHES,
                rounds: int = 3) -> pd.DataFrame:
-    """Seconds of a batch, from images to boxes: one row a model and batch size, with the median, least and most of the rounds, and images/s."""
+    """Seconds of a batch, from images to boxes: one row a model and batch size, with the median, least and most of the rounds, and images/s.
+
+    Batches grow as long as the last one took less than LONGEST seconds.
+    """
     rows, attrs = [], {}
     for batch in batches:
         times = time_models(models, images, batch, rounds, device)
         attrs = times.attrs
         rows += [{"model": name, "batch": batch, "seconds": s.median(), "least": s.min(), "most": s.max(), "images/s": batch / s.median()}
                  for name, s in times.groupby("model", sort=False)["whole"]]
+        if times["whole"].median() > LONGEST:  # twice as many would take twice as long, and tell nothing new
+            break
     table = pd.DataFrame(rows)
     table.attrs = attrs
     return table

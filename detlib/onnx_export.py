@@ -17,7 +17,7 @@ from .data.loader import pad
 from .files import write_atomic, write_json
 from .matching import VARIANCES
 from .models.detector import CANDIDATES, MAX_BOXES, NMS_IOU, SCORE_MIN
-from .predict import Trained, on_picture
+from .predict import Trained, break_even, on_picture
 
 OPSET = 18
 FAR = 1.0  # px: two detections farther apart are not the same one
@@ -27,17 +27,22 @@ detector.onnx   images (N, 3, H, W) uint8 RGB, H and W multiples of {cell} -> lo
 decoder.py      from these outputs to boxes, with numpy alone
 detector.json   classes, anchors, thresholds, and where the model comes from
 
+It needs numpy, onnxruntime and pillow (pip install numpy onnxruntime pillow):
+
     import numpy, onnxruntime, decoder
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     detector = decoder.load("detector.json")
     session = onnxruntime.InferenceSession("detector.onnx", providers=["CPUExecutionProvider"])
-    picture = numpy.array(Image.open("picture.png").convert("RGB"))
+    picture = numpy.array(ImageOps.exif_transpose(Image.open("picture.png")).convert("RGB"))
     images = decoder.prepare(picture, detector)
     logits, deltas = session.run(None, {{"images": images}})
     boxes, labels, scores = decoder.detect(logits, deltas, images.shape[2:], detector, picture.shape[:2])[0]
     for box, label, score in zip(boxes, labels, scores):
-        print(detector["classes"][label - 1], round(float(score), 3), box.round(1).tolist())
+        if score >= detector["score_shown"]:  # as many boxes as there were objects, when it was validated; all are from score_min on
+            print(detector["classes"][label - 1], round(float(score), 3), [round(float(side), 1) for side in box])
+
+It counts in float32. detlib itself predicts in the format of the training, which may be bfloat16: scores then differ in the third digit.
 """
 
 
@@ -62,7 +67,8 @@ def description(trained: Trained) -> dict:
     data = run.config["data"]
     return {
         "classes": list(trained.categories), "strides": list(spec.strides), "anchors": [[list(shape) for shape in level] for level in spec.shapes],
-        "variances": list(VARIANCES), "score_min": SCORE_MIN, "nms_iou": NMS_IOU, "candidates": CANDIDATES, "max_boxes": MAX_BOXES,
+        "variances": list(VARIANCES), "score_min": SCORE_MIN, "score_shown": break_even(run),
+        "nms_iou": NMS_IOU, "candidates": CANDIDATES, "max_boxes": MAX_BOXES,
         "from": {"rung": run.experiment.rung, "profile": run.experiment.profile, "seed": run.experiment.seed, "steps": run.metrics["steps"],
                  "mAP": run.metrics["mAP"], "data": {name: data[name] for name in ("name", "val")},
                  "versions": {"detlib": __version__, **{name: version(name) for name in ("torch", "onnx", "onnxscript")}}}}

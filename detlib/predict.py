@@ -130,6 +130,8 @@ def read_picture(path: str | Path) -> Tensor:
     """A picture of any kind as (3, H, W) uint8, upright as its EXIF says, never resized; raises ValueError with its name where that cannot be."""
     try:
         with Image.open(path) as picture:
+            if getattr(picture, "n_frames", 1) > 1:
+                raise ValueError(f"it is a film of {picture.n_frames} pictures: save it as mp4, or its pictures one by one")
             if picture.mode[0] in "IF":
                 raise ValueError(f"its pixels have more than 8 bits, mode {picture.mode}: save it with 8 bits a channel")
             return torch.from_numpy(np.array(ImageOps.exif_transpose(picture).convert("RGB"))).permute(2, 0, 1).contiguous()

@@ -49,16 +49,24 @@ class Footage:
     path: Path
     files: tuple[Path, ...]  # of a folder; empty for a video file
     fps: float
+    skipped: tuple[str, ...] = ()  # what of a folder cannot be read, and why
 
     def __iter__(self) -> Iterator[Tensor]:
         return map(read_picture, self.files) if self.files else _decoded(self.path)
 
 
 def footage(path: str | Path) -> Footage:
-    """A folder of frames, in the order of their numbers, or a video file; raises where there are none, or FFmpeg cannot read it."""
+    """A folder of frames, in the order of their numbers, or a video file; raises where there are none, or FFmpeg cannot read it.
+
+    Pictures of a folder that cannot be read are left out and listed; ValueError where that is all of them.
+    """
     path = Path(path)
     if path.is_dir() or not path.exists() or path.suffix.lower() in PICTURES:
-        return Footage(path, tuple(picture_files(path)), FPS)
+        faults = {file: _fault(file) for file in picture_files(path)}
+        skipped = tuple(filter(None, faults.values()))
+        if len(skipped) == len(faults):
+            raise ValueError("; ".join(skipped[:5]))
+        return Footage(path, tuple(file for file, fault in faults.items() if not fault), FPS, skipped)
     try:
         with av.open(str(path)) as container:
             rate = container.streams.video[0].average_rate if container.streams.video else None
@@ -66,6 +74,14 @@ def footage(path: str | Path) -> Footage:
         raise ValueError(f"{path}: not readable as a picture or a video ({error.strerror})") from None
     next(_decoded(path))  # says so here where there is no frame
     return Footage(path, (), float(rate or FPS))
+
+
+def _fault(file: Path) -> str:
+    try:
+        read_picture(file)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _decoded(path: Path) -> Iterator[Tensor]:
@@ -213,5 +229,5 @@ class Video:
             return (f"<p>{name} is {len(content) / 1e6:.0f} MB, and a page takes in at most {EMBEDDED / 1e6:.0f} MB: "
                     f"open {html.escape(str(self.path))} itself, or write fewer frames.</p>")
         kind = "video/mp4" if self.path.suffix.lower() == ".mp4" else "image/webp"
-        source = f'style="max-width:100%" src="data:{kind};base64,{base64.b64encode(content).decode()}"'
+        source = f'style="max-width:100%;max-height:90vh" src="data:{kind};base64,{base64.b64encode(content).decode()}"'
         return f"<video controls loop muted playsinline {source}></video>" if kind == "video/mp4" else f'<img alt="{name}" {source}>'

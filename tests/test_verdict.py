@@ -7,7 +7,7 @@ from detlib.data.coco import open_dataset
 from detlib.evaluate import verdict as module
 from detlib.evaluate.changes import run_outcome
 from detlib.evaluate.coco import kept_detections
-from detlib.evaluate.compare import Difference, difference, signed
+from detlib.evaluate.compare import Difference
 from detlib.evaluate.errors import MEAN, TYPES, error_types
 from detlib.evaluate.ladder import compared
 from detlib.evaluate.verdict import verdict
@@ -22,9 +22,8 @@ def test_each_trained_row_has_its_line(small):
     assert table.index.tolist() == ["adam", "fpn"] and table.loc["adam", "ms (p50)"] == "12" and table.loc["fpn", "ms (p50)"] == "-"
     best, other = sorted(rows, key=lambda row: -row.value[0])
     assert table.loc[best.name, "to the best"] == "the highest"
-    gain = difference(best.runs, other.runs, data)
-    assert table.loc[other.name, "to the best"] == (signed(gain.value) if gain.measurable else "in the noise")
-    assert table.loc["fpn", "mAP, 95% interval"].startswith(f"{runs['fpn'].metrics['mAP']:.3f} [")
+    assert table.loc[other.name, "to the best"] == "nothing can be said"  # one clip
+    assert table.loc["fpn", "mAP, 95% interval"] == f"{runs['fpn'].metrics['mAP']:.3f}"
     costs = error_types(kept_detections(runs["fpn"], data), data["val"]).loc[list(TYPES), MEAN]
     assert table.loc["fpn", "costliest error"] == f"{costs.idxmax()}, {costs.max():.2f} AP50"
     seen = outcomes["fpn"]

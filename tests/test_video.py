@@ -247,3 +247,18 @@ def test_an_exported_page_plays_it_without_a_network(split, tmp_path, browser):
     assert page.evaluate("document.querySelector('video').error") is None
     assert page.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth])") == [[True, made[0].width]]
     page.context.close()
+
+
+def test_what_of_a_folder_cannot_be_read_is_left_out_and_listed(tmp_path):
+    frames = [Image.new("RGB", (40, 30), (k, 0, 0)) for k in (0, 90, 200)]
+    frames[1].save(tmp_path / "good_1.png")
+    (tmp_path / "bad_2.png").write_text("no picture")
+    frames[0].save(tmp_path / "film_3.gif", save_all=True, append_images=frames[1:])
+    clip = footage(tmp_path)
+    assert [file.name for file in clip.files] == ["good_1.png"] and len(list(clip)) == 1
+    assert len(clip.skipped) == 2 and "bad_2.png" in clip.skipped[0] and "film of 3 pictures" in clip.skipped[1]
+    (tmp_path / "good_1.png").unlink()
+    with pytest.raises(ValueError, match=r"bad_2.png: not readable as a picture .*; .*film_3.gif"):
+        footage(tmp_path)
+    with pytest.raises(ValueError, match="bad_2.png: not readable as a picture"):
+        footage(tmp_path / "bad_2.png")

@@ -127,7 +127,9 @@ def _value(row: Row) -> str:
 
 
 def _interval(row: Row) -> str:
-    return f"[{round(row.value[1], 3) + 0.0:.3f}, {row.value[2]:.3f}]" if row.value else ""
+    if not row.value or row.value[1] == row.value[2]:  # one clip and one training: nothing to tell a spread from
+        return "-" if row.value else ""
+    return f"[{round(row.value[1], 3) + 0.0:.3f}, {row.value[2]:.3f}]"
 
 
 def _gain_interval(gain: Difference | None) -> str:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from ..data.coco import Dataset
 from .coco import kept_detections
-from .compare import difference, signed
+from .compare import FEWEST_CLIPS, difference, signed
 from .errors import MEAN, TYPES, error_types
 from .intervals import LEVEL
 from .ladder import Row
@@ -27,7 +27,8 @@ def verdict(rows: Sequence[Row], outcomes: Mapping[str, Outcome], delays: pd.Dat
         seen, (value, low, high) = outcomes[row.name], row.value
         costs = error_types(kept_detections(row.runs[0], dataset), seen.split).loc[list(TYPES), MEAN]
         table[row.name] = {
-            f"mAP, {LEVEL:.0%} interval": f"{value:.3f} [{low:.3f}, {high:.3f}]", "to the best": _to_the_best(best, row, dataset),
+            f"mAP, {LEVEL:.0%} interval": f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low < high else ""),
+            "to the best": _to_the_best(best, row, dataset),
             "ms (p50)": f"{delays.loc[row.name, 'p50']:.0f}" if row.name in delays.index else "-",
             "objects found": f"{seen.found.sum() / max(len(seen.objects), 1):.0%}",
             "false alarms a frame": f"{len(seen.false_alarms) / max(len(seen.split), 1):.1f}", "score from": f"{seen.score_min:.2f}",
@@ -39,4 +40,6 @@ def _to_the_best(best: Row, row: Row, dataset: Dataset) -> str:
     if row.name == best.name:
         return "the highest"
     found = difference(best.runs, row.runs, dataset)
+    if found.clips < FEWEST_CLIPS:
+        return "nothing can be said"
     return signed(found.value) if found.measurable else "in the noise"

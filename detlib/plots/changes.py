@@ -19,9 +19,9 @@ from ..evaluate.compare import FEWEST_CLIPS
 from ..evaluate.intervals import LEVEL
 from ..evaluate.outcomes import IOU, Outcome
 from .strips import picture
-from .style import DPI, FAINT, RUNGS, WIDTH, Sheet, class_legend, draw_boxes, on_colour, plain, rung_colour, sheet, style
+from .style import DPI, FAINT, WIDTH, Sheet, class_legend, draw_boxes, on_colour, plain, sheet, style
 
-COLOURS = ("#8C8C8C", "#0072B2", "#C49A1A", "#DEDEDE")  # of the first four KINDS, where the models are no rungs
+COLOURS = ("#8C8C8C", "#0072B2", "#C49A1A", "#DEDEDE")  # of the first four KINDS: blue is for the better, ochre for the worse
 HATCH = "////"  # of what was lost
 UNCLEAR = "#B5B5B5"  # an interval that holds zero
 ACROSS, DOWN = 6, 2  # crops of a kind
@@ -42,15 +42,14 @@ def gains(found: Sequence[Changes], dataset: Dataset) -> Figure:
     first, second = (plain(name, 30) for name in called(found))
     figure, axes = sheet(1, 3, 2.25 + 0.34 * len(rows), f"From {first} to {second}: objects gained and lost", _note(found, dataset), sharey=True,
                          width_ratios=(3.1, 1.1, 1.1))
-    colours = [COLOURS[0], _colour(found[0].names[1], COLOURS[1]), _colour(found[0].names[0], COLOURS[2]), COLOURS[3]]
     for place, tally in enumerate(rows):
-        _bars(axes[0][0], place, tally, colours)
+        _bars(axes[0][0], place, tally)
         if tally.objects:
-            _net(axes[0][1], place, tally, tally.net, tally.objects, (colours[1], colours[2]))
-        _net(axes[0][2], place, tally, tally.net_false, 1, (colours[1], colours[2]))
+            _net(axes[0][1], place, tally, tally.net, tally.objects, (COLOURS[1], COLOURS[2]))
+        _net(axes[0][2], place, tally, tally.net_false, 1, (COLOURS[2], COLOURS[1]))
     _dress(axes[0], rows)
     told = ("missed by both", f"lost: found by {first} only", f"gained: found by {second} only", "found by both")
-    handles = [Patch(facecolor=colours[place], hatch=HATCH if place == 2 else None, edgecolor="white", linewidth=0, label=text)
+    handles = [Patch(facecolor=COLOURS[place], hatch=HATCH if place == 2 else None, edgecolor="white", linewidth=0, label=text)
                for place, text in zip((3, 2, 1, 0), told, strict=True)]
     height = figure.get_size_inches()[1]
     figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.25 / height))  # room for the legend below the title
@@ -81,10 +80,6 @@ def _dress(axes: Sequence[Axes], rows: Sequence[Tally]) -> None:
         axis.xaxis.set_major_locator(MaxNLocator(2, steps=(1, 2, 5, 10)))
 
 
-def _colour(name: str, default: str) -> str:
-    return rung_colour(name) if name.split("+")[0] in RUNGS else default
-
-
 def _note(found: Sequence[Changes], dataset: Dataset) -> str:
     """What the bars rest on."""
     split, several = found[0].split, len(found) > 1
@@ -97,7 +92,7 @@ def _note(found: Sequence[Changes], dataset: Dataset) -> str:
             "each interval is for its row alone: of twenty rows without a difference, one may well show some")
 
 
-def _bars(axis: Axes, place: int, tally: Tally, colours: Sequence[str]) -> None:
+def _bars(axis: Axes, place: int, tally: Tally) -> None:
     """To the right of zero what was gained and what both found, to the left what was lost and what both missed; numbers where there is room."""
     if not tally.objects:
         axis.text(0, place, "no objects", ha="center", va="center", fontsize=9, color=FAINT, style="italic", zorder=4,
@@ -106,11 +101,11 @@ def _bars(axis: Axes, place: int, tally: Tally, colours: Sequence[str]) -> None:
     both, gained, lost, neither = (tally.counts[kind] / tally.objects for kind in KINDS[:4])
     parts = ((gained, both, 0), (0.0, gained, 1), (-lost, lost, 2), (-lost - neither, neither, 3))  # left end, length, place in KINDS
     for start, length, kind in parts:
-        axis.barh(place, length, 0.72, left=start, color=colours[kind], hatch=HATCH if kind == 2 else None, edgecolor="white", linewidth=0)
+        axis.barh(place, length, 0.72, left=start, color=COLOURS[kind], hatch=HATCH if kind == 2 else None, edgecolor="white", linewidth=0)
         text = amount(tally.counts[KINDS[kind]], sign=False)
         if length > 0.04 + 0.045 * len(text):
-            axis.text(start + length / 2, place, text, ha="center", va="center", fontsize=8.5, color=on_colour(colours[kind]),
-                      bbox={"facecolor": colours[kind], "edgecolor": "none", "pad": 1} if kind == 2 else None)
+            axis.text(start + length / 2, place, text, ha="center", va="center", fontsize=8.5, color=on_colour(COLOURS[kind]),
+                      bbox={"facecolor": COLOURS[kind], "edgecolor": "none", "pad": 1} if kind == 2 else None)
 
 
 def _net(axis: Axes, place: int, tally: Tally, net: tuple[float, float, float], scale: float, colours: tuple[str, str]) -> None:
