@@ -260,5 +260,5 @@ def test_what_of_a_folder_cannot_be_read_is_left_out_and_listed(tmp_path):
     (tmp_path / "good_1.png").unlink()
     with pytest.raises(ValueError, match=r"bad_2.png: not readable as a picture .*; .*film_3.gif"):
         footage(tmp_path)
-    with pytest.raises(ValueError, match="bad_2.png: not readable as a picture"):
+    with pytest.raises(ValueError, match=r"bad_2.png: not readable as a picture"):
         footage(tmp_path / "bad_2.png")
