@@ -111,6 +111,7 @@ def resampled_map(runs: Sequence[Run], dataset: Dataset | None) -> tuple[np.ndar
 
 
 def map_interval(runs: Sequence[Run], dataset: Dataset | None) -> tuple[float, float, float]:
-    """Mean mAP of repeated trainings with the ends of its interval, over clips and, where there are several, seeds."""
+    """Mean mAP of repeated trainings with the ends of its interval within 0..1, over clips and, where there are several, seeds."""
     values, clips = resampled_map(runs, dataset)
-    return interval(values[:, 0], values[:, 1:].mean(axis=0), clips)
+    value, low, high = interval(values[:, 0], values[:, 1:].mean(axis=0), clips)
+    return value, max(low, 0.0), min(high, 1.0)
