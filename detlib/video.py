@@ -1,6 +1,7 @@
 """Clips with boxes: a split's clip, a folder of frames or a video file through one or several detectors, as mp4 or animated WebP."""
 import base64
 import html
+import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -230,4 +231,8 @@ class Video:
                     f"open {html.escape(str(self.path))} itself, or write fewer frames.</p>")
         kind = "video/mp4" if self.path.suffix.lower() == ".mp4" else "image/webp"
         source = f'style="max-width:100%;max-height:90vh" src="data:{kind};base64,{base64.b64encode(content).decode()}"'
-        return f"<video controls loop muted playsinline {source}></video>" if kind == "video/mp4" else f'<img alt="{name}" {source}>'
+        if kind == "image/webp":
+            return f'<img alt="{name}" {source}>'
+        Image.fromarray(next(_decoded(self.path)).permute(1, 2, 0).numpy()).save(first := io.BytesIO(), "webp", quality=60)
+        poster = f"data:image/webp;base64,{base64.b64encode(first.getvalue()).decode()}"  # what stands there until somebody plays it
+        return f'<video controls loop muted playsinline poster="{poster}" {source}></video>'

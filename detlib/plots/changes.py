@@ -10,7 +10,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from ..boxes import iou
 from ..data.coco import Dataset, Split
@@ -77,7 +77,8 @@ def _dress(axes: Sequence[Axes], rows: Sequence[Tally]) -> None:
         ends = [abs(value) for line in axis.lines for value in np.ravel(line.get_xdata()) if line.get_gid() == "net"]
         end = 1.1 * min(most, max([1e-3, *ends]))
         axis.set_xlim(-end, end)
-        axis.xaxis.set_major_locator(MaxNLocator(2, steps=(1, 2, 5, 10)))
+        tick = max(digit * 10.0**power for power in range(-4, 7) for digit in (1, 2, 5) if digit * 10.0**power <= max(0.85 * end, 1e-4))
+        axis.set_xticks((-tick, 0, tick))
 
 
 def _note(found: Sequence[Changes], dataset: Dataset) -> str:
