@@ -25,7 +25,7 @@ from .models.detector import Detector, build
 from .predict import autocast
 
 CPU = torch.device("cpu")
-LONGEST = 4.0  # seconds of a batch, after which no larger one is tried
+LONGEST = 1.0  # seconds of a batch, after which no larger one is tried
 WARM_UP = 2  # rounds that are not counted: first calls choose kernels and fill caches
 BATCHES = (1, 2, 4, 8, 16, 32)  # the last is the report's
 PLAIN, FAST = "plain float32", "as used here"
@@ -171,7 +171,7 @@ def throughput(models: Mapping[str, Detector], images: Tensor, device: torch.dev
     return table
 
 
-def speed_up(models: Mapping[str, Detector], images: Tensor, batch: int, device: torch.device = CPU, rounds: int = 5) -> pd.DataFrame:
+def speed_up(models: Mapping[str, Detector], images: Tensor, batch: int, device: torch.device = CPU, rounds: int = 3) -> pd.DataFrame:
     """Images/s of each model as PyTorch runs it by default and as `fast` makes it, on the same batch, in turn; the ratio's median, least and most."""
     pairs = [pd.DataFrame({way: time_models(models, images, batch, 1, device, plain).set_index("model")["whole"]
                            for way, plain in ((PLAIN, True), (FAST, False))}) for _ in range(rounds)]

@@ -267,6 +267,7 @@ def test_a_finished_run_is_read_and_another_is_refused(street, two, home):
         compare_browser(street, {"fpn": run})
     (run.folder / "detections.json").write_text(json.dumps(two["fpn"].to_coco(street["val"])))
     (run.folder / "metrics.json").write_text("{}")
+    (run.folder / "config.json").write_text(json.dumps({"data": {"val": street["val"].fingerprint}}))
     by_run, given = (compare_browser(street, {"fpn": one}) for one in (run, two["fpn"]))
     assert by_run.kept["scores"] == given.kept["scores"] and by_run.models[0]["seed"] == "seed 0" and given.models[0]["seed"] == ""
     with pytest.raises(ValueError, match="keeps its detections on val; for train"):

@@ -110,7 +110,7 @@ def test_every_table_by_name(executed, name, monkeypatch, capsys):
 
 def test_what_is_not_there_is_said(executed, monkeypatch, capsys):
     monkeypatch.setenv("DETLIB_HOME", str(executed[0]))
-    for words, error in ((["figure", "histogram"], "There are:\n  occurrences "),
+    for words, error in ((["figure", "histogram"], "without a name the list is printed"), (["figure", "laddr"], "did you mean ladder"),
                          (["table", "classes", "--rungs", "extended"], "detlib train extended --profile smoke"),
                          (["figure", "paired", "--rungs", "adam"], "two rungs"), (["figure", "frame", "--frame", "9999"], "has frames 0 to"),
                          (["figure", "frame", "--split", "test"], "no test in this data"), (["train", "fpn", "--set", "weights"], "FIELD=VALUE"),
