@@ -4,6 +4,8 @@ import json as _json
 import sys
 from pathlib import Path
 
+LISTED = 5  # findings of a kind that `check` prints
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; errors that a user can mend are one sentence on standard error and exit code 2."""
@@ -34,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     sub.add_argument("--seed", type=int, default=0, help="the first seed (default: 0)")
     sub.add_argument("--seeds", help="how many seeds from there on (default: DETLIB_SEEDS, else 1); with LADDER also those that one row is "
                                      "compared with itself on")
+    sub.add_argument("--init", type=Path, metavar="RUN", help="start from the weights of this finished run, which may have other classes")
     sub.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", dest="changes", help="change fields, such as weights=imagenet")
 
     for name, what in (("figure", "draw a figure"), ("table", "print a table")):
@@ -97,24 +100,72 @@ def main(arguments: list[str] | None = None) -> int:
     sub.add_argument("--score", type=float, help="least score (default: each run's best on these frames; with --of what its own validation suggests)")
     sub.add_argument("--out", type=Path, help="a file that ends in .mp4 or .webp (default: below outputs/videos)")
 
-    sub = verb("export", export, "a finished run for use elsewhere: its detections as COCO results, or its detector as ONNX")
-    sub.add_argument("what", choices=("coco", "onnx"))
-    sub.add_argument("run", type=Path, help="a finished run's folder, below outputs/runs")
+    sub = verb("export", export, "for use elsewhere: a run's detections as COCO results, its detector as ONNX, or a data set in another form")
+    sub.add_argument("what", choices=("coco", "onnx", "voc", "yolo", "kitti"))
+    sub.add_argument("run", type=Path, metavar="RUN|FOLDER", help="a finished run's folder, below outputs/runs; or a data set's folder")
     sub.add_argument("--data", help="'simulated' or a data set's folder (default: DETLIB_DATA, else simulated)")
     sub.add_argument("--invalid", choices=("raise", "drop", "clip"), help="what to do with boxes that cannot be used (default: raise)")
     sub.add_argument("--split", default="val", help="coco: of this split; onnx: checked on frames of it (default: val)")
-    sub.add_argument("--out", type=Path, help="coco: a json file, onnx: a folder (default: below outputs/exports)")
+    sub.add_argument("--out", type=Path, help="of a run's coco a json file, else a folder (default: below outputs/exports)")
     sub.add_argument("--json", action="store_true", help="print one JSON object")
+
+    for name, function, text in (("check", check, "what is wrong with a data set, before it is trained on: file, annotation and fix of each finding"),
+                                 ("import", bring, "bring a data set (COCO, Pascal VOC, YOLO or KITTI) into data/, as the workbook's own form")):
+        sub = verb(name, function, text)
+        sub.add_argument("folder", type=Path)
+        sub.add_argument("--form", choices=("coco", "voc", "yolo", "kitti"), help="where two readings are possible: which one")
+        sub.add_argument("--classes", nargs="+", metavar="NAME", help="names of the classes, in the order of their numbers, where the data name none")
+        sub.add_argument("--splits", nargs="+", metavar="HOW", help="share=0.2 (of the pictures to val), clips=0.2 (of the clips), folder, or "
+                                                                    "train=FILE.txt val=FILE.txt, where the data name no splits")
+        sub.add_argument("--seed", type=int, default=0, help="of a share (default: 0)")
+        sub.add_argument("--clips", choices=("names", "none"), help="are a_1 and a_2 neighbours in a film, or just numbered pictures?")
+        if name == "check":
+            sub.add_argument("--annotations-only", action="store_true", help="do not open the pictures")
+            sub.add_argument("--json", action="store_true", help="print one JSON object")
+        else:
+            sub.add_argument("--out", type=Path, help="folder (default: data/NAME)")
+            sub.add_argument("--name", help="of the data set (default: the folder's)")
+            sub.add_argument("--panorama", action="store_true", help="the first and the last column are neighbours")
+            sub.add_argument("--invalid", choices=("raise", "drop", "clip"), help="what to do with boxes that cannot be used (default: raise)")
 
     options = vars(parser.parse_args(arguments))
     options.pop("verb")
     try:
         return options.pop("function")(**options) or 0
+    except BrokenPipeError:  # `| head` has seen enough
+        sys.stdout = None
+        return 0
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"detlib: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def check(folder: Path, json: bool, annotations_only: bool, **reading: object) -> int:
+    """Print what is wrong with a data set: counts by kind, then the findings."""
+    from .data.checks import check as look
+
+    found = look(folder, pictures=not annotations_only, **reading)
+    if json:
+        print(_json.dumps({"images": found.images, "boxes": found.boxes, "findings": found.listed()}))
+        return 0
+    print(f"{folder}: {found.images:,} pictures, {found.boxes:,} boxes, {len(found.findings):,} findings")
+    for kind, rows in found.findings.groupby("kind", sort=False):
+        print(f"\n{kind}: {len(rows):,}\n  {rows['fix'].iloc[0]}")
+        for row in rows.head(LISTED).itertuples():
+            print(f"  - {row.split}, {row.file}{f', {row.annotation}' if row.annotation else ''}: {row.what}")
+        if len(rows) > LISTED:
+            print(f"  - and {len(rows) - LISTED:,} more: --json prints all")
+    return 0
+
+
+def bring(folder: Path, out: Path | None, name: str | None, panorama: bool, invalid: str | None, **reading: object) -> None:
+    """Write a data set of any known form into data/ as the workbook's own."""
+    from . import runs
+
+    path = runs.import_data(folder, out, name=name, panorama=panorama, invalid=invalid or "raise", **reading)
+    print(f"{path}\nNow: detlib check {path}; make workbook DATA={path}")
 
 
 def simulate(profile: str | None, out: Path | None, splits: list[str], seed: int, frames: int, processes: int | None) -> None:
@@ -130,12 +181,15 @@ def simulate(profile: str | None, out: Path | None, splits: list[str], seed: int
     print(folder)
 
 
-def train(rung: str, data: str | None, profile: str | None, invalid: str | None, seed: int, seeds: str | None, changes: list[str]) -> None:
+def train(rung: str, data: str | None, profile: str | None, invalid: str | None, seed: int, seeds: str | None, changes: list[str],
+          init: Path | None) -> None:
     """Train one rung or the ladder, for one or several seeds."""
     from . import runs
     from .experiments import LADDER, NULL, parse, profile_name, seed_count
     from .train import fit
 
+    if init:
+        changes = [*changes, f"weights={runs.weights_name(init)}"]
     number, names = seed_count(seeds), [name for name, _ in LADDER] if rung == "LADDER" else [rung]
     wanted = [(name, k) for k in range(seed, seed + number) for name in names]
     if rung == "LADDER" and number > 1:
@@ -173,7 +227,7 @@ def anchors(action: str, file: Path, fit_on: Path | None, budget: int | None, ob
 
     from .anchors import BASELINE, SPECS
     from .coverage import coverage
-    from .data.coco import open_annotations
+    from .data.folder import open_annotations
     from .fitting import fit_split, from_json, listing, split_boxes, to_json
 
     name, split = options["anchors"], open_annotations(file, invalid)
@@ -307,10 +361,14 @@ def video(run: list[Path], of: Path | None, data: str | None, invalid: str | Non
 
 
 def export(what: str, run: Path, data: str | None, invalid: str | None, split: str, out: Path | None, json: bool) -> None:
-    """Write a run's detections as COCO results, or its detector as ONNX."""
+    """Write a run's detections as COCO results, its detector as ONNX, or a data set in another form."""
     from . import apply, runs
     from .predict import finished_run
 
+    if what != "onnx" and (what != "coco" or any(run.glob("*_annotations.json"))):
+        out = out or runs.outputs() / "exports" / f"{run.resolve().name}-{what}"
+        _tell({"folder": str(out), "not in this form": runs.export_data(run, what, out, invalid or "raise")}, json)
+        return
     found = finished_run(run)
     dataset, place = runs.open_data(data, found.experiment.profile, invalid=invalid), runs.outputs() / "exports" / _of(run)
     if what == "coco":

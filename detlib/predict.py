@@ -1,19 +1,21 @@
 """A model's detections: on a split, and with a finished run's folder alone on any pictures; COCO's results form with a data set's own ids."""
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from .anchors import STRIDES, AnchorSpec
 from .boxes import clip
-from .data.coco import ANNOTATIONS, DataError, Dataset, Split, clip_and_number
+from .data.coco import ANNOTATIONS, DataError, Dataset, Split, clip_and_number, cut
+from .data.inputs import Plan, merged, plan_from
 from .data.loader import Cache, in_order, pad
+from .data.pictures import read_pixels
 from .evaluate.coco import Detections, kept_detections
 from .experiments import Experiment
 from .machine import devices
@@ -63,6 +65,7 @@ class Trained:
     model: Detector
     categories: tuple[str, ...]  # label k in 1..K is categories[k - 1]
     precision: str  # the number format that its metrics were measured in
+    plan: Plan | None = None  # how pictures were brought to the network's size
 
 
 def finished_run(folder: str | Path) -> Run:
@@ -80,7 +83,8 @@ def load_trained(run: Run | str | Path) -> Trained:
     """A finished run's detector where it is fastest, ready to predict; its classes are those in the run's config."""
     run = run if isinstance(run, Run) else finished_run(run)
     device = devices()[-1]
-    return Trained(run, load_detector(run).to(device), tuple(run.config["categories"]), run.config["precision"])
+    return Trained(run, load_detector(run).to(device), tuple(run.config["categories"]), run.config["precision"],
+                   plan_from(run.config.get("input")))
 
 
 def load_detector(run: Run) -> Detector:
@@ -132,21 +136,33 @@ def read_picture(path: str | Path) -> Tensor:
         with Image.open(path) as picture:
             if getattr(picture, "n_frames", 1) > 1:
                 raise ValueError(f"it is a film of {picture.n_frames} pictures: save it as mp4, or its pictures one by one")
-            if picture.mode[0] in "IF":
-                raise ValueError(f"its pixels have more than 8 bits, mode {picture.mode}: save it with 8 bits a channel")
-            return torch.from_numpy(np.array(ImageOps.exif_transpose(picture).convert("RGB"))).permute(2, 0, 1).contiguous()
+        return torch.from_numpy(read_pixels(path)).permute(2, 0, 1).contiguous()
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such picture") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: not readable as a picture ({error})") from None
 
 
 def detect_each(trained: Trained, pictures: Iterable[Tensor], score_min: float = SCORE_MIN) -> Iterator[Found]:
-    """What is found on pictures (3, H, W) uint8 of any sizes, one after the other; neighbours of one size go through the network together."""
+    """What is found on pictures (3, H, W) uint8 of any sizes, one after the other; neighbours of one size go through the network together.
+
+    Each is scaled or cut as those were that the detector was trained on; the boxes are px of the picture as it came.
+    """
+    if trained.plan:
+        yield from (_detect_parts(trained, picture, score_min) for picture in pictures)
+        return
     for (_, height, width), same in groupby(pictures, key=lambda picture: tuple(picture.shape)):
         together = max(1, min(BATCH, PIXELS // (height * width)))
         while batch := list(islice(same, together)):
             yield from _detect(trained, batch, score_min)
+
+
+def _detect_parts(trained: Trained, picture: Tensor, score_min: float) -> Found:
+    parts = trained.plan.parts(None, tuple(picture.shape[-2:]))
+    found = []
+    for start in range(0, len(parts), BATCH):
+        found += _detect(trained, [cut(picture, part, hw) for part, hw in parts[start:start + BATCH]], score_min)
+    return merged(found, [part for part, _ in parts])
 
 
 @torch.inference_mode()
@@ -202,8 +218,26 @@ def coco_results(found: Detections, split: Split) -> list[dict]:
     A class that the file does not list has no id there, and what was found of it is left out.
     """
     ids = category_ids(split)
+    found, split = on_pictures(found, split)
     known = np.array([name in ids for name in split.categories])
     return found.rows(known[found.label - 1]).to_coco(split, [ids.get(name, -1) for name in split.categories])
+
+
+def on_pictures(found: Detections, split: Split) -> tuple[Detections, Split]:
+    """Detections on frames that are parts of pictures as detections on the pictures, and those as frames; whole pictures as they are."""
+    if not split.frames or split.frames[0].part is None:
+        return found, split
+    pieces: dict[object, list[int]] = {}
+    for index, frame in enumerate(split.frames):
+        pieces.setdefault(frame.part.image_id, []).append(index)
+    results, frames = [], []
+    for indices in pieces.values():
+        mine = [found.of_frame(k) for k in indices]
+        results.append(merged([tuple(map(torch.from_numpy, (one.boxes, one.label, one.score))) for one in mine],
+                              [split.frames[k].part for k in indices]))
+        first = split.frames[indices[0]]
+        frames.append(replace(first, image_id=first.part.image_id, image_hw=first.part.picture_hw, part=None))
+    return Detections.collect(results), replace(split, frames=tuple(frames), boxes=split.boxes.iloc[:0])
 
 
 def read_results(results: Sequence[dict], split: Split) -> Detections:

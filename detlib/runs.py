@@ -15,11 +15,17 @@ from safetensors.torch import load_file, save
 from tqdm import tqdm
 
 from .anchors import BASELINE, SPECS, AnchorSpec
-from .data.coco import Dataset, open_dataset
+from .data.coco import Dataset, safe_name
+from .data.export import write_dataset
+from .data.folder import open_dataset, read_all
+from .data.inputs import choose, prepared
 from .data.lidar import Sensor, simulate
-from .experiments import PROFILES, Experiment, profile_name
+from .experiments import KNOWN, PROFILES, Experiment, profile_name
 from .files import write_atomic, write_json
 from .fitting import fit_split, from_json, to_json
+
+MOST_PIXELS = 128 * 1024  # of a picture: the panorama's, which the profiles' steps are timed for
+PIXELS = {"report": 8 * MOST_PIXELS}  # of profiles for larger machines
 
 
 def home() -> Path:
@@ -45,8 +51,33 @@ def open_data(data: str | Path | None = None, profile: str | None = None, splits
         simulate(folder, splits=tuple(splits), sensor=Sensor(**sizes.sensor), clips=sizes.clips, images=images, progress=ProgressBar())
         return open_dataset(folder)
     folder = Path(data).expanduser()
-    return open_dataset(folder if folder.is_absolute() or folder.is_dir() else home() / folder,
-                        invalid or os.environ.get("DETLIB_INVALID") or "raise")
+    dataset = open_dataset(folder if folder.is_absolute() or folder.is_dir() else home() / folder,
+                           invalid or os.environ.get("DETLIB_INVALID") or "raise")
+    plan = choose(dataset, PIXELS.get(profile, MOST_PIXELS))
+    if plan:
+        print(f"{dataset.name}: {plan.reason}.")
+    return prepared(dataset, plan)
+
+
+def import_data(folder: str | Path, out: str | Path | None = None, name: str | None = None, panorama: bool = False, invalid: str = "raise",
+                **reading: Any) -> Path:
+    """Write a data set of any form that `open_dataset` knows as the workbook's own, into `out` or data/NAME; -> the folder.
+
+    Boxes that cannot be used are refused, left out or cut, as `invalid` says, and what is written has none.
+    """
+    dataset = open_dataset(folder, invalid, panorama=panorama or None, **reading)
+    about, sources = read_all(folder, **reading)
+    dataset = replace(dataset, name=safe_name(name)) if name else dataset
+    out = Path(out) if out else home() / "data" / dataset.name
+    for loss in write_dataset(dataset, out, "coco", sources):
+        print(loss)
+    write_json(out / "dataset.json", {**about, "name": dataset.name, "panorama": dataset.panorama, "channels": dataset.channels})
+    return out
+
+
+def export_data(folder: str | Path, form: str, out: str | Path, invalid: str = "raise") -> list[str]:
+    """Write a data set in another form (`data.export.WRITERS`); -> what that form could not hold, in sentences."""
+    return write_dataset(open_dataset(folder, invalid), out, form, read_all(folder)[1])
 
 
 class ProgressBar:
@@ -155,6 +186,29 @@ def anchor_set(experiment: Experiment, dataset: Dataset) -> AnchorSpec:
         return from_json(path)[0]
     saved = sorted(p.stem for p in folder.glob("*.json"))
     raise ValueError(f"no anchor set {name!r}: there are {', '.join([*SPECS, 'fitted', *saved])}; the anchor studio saves its sets in {folder}")
+
+
+def weights_name(folder: str | Path) -> str:
+    """The name by which an experiment's `weights` says that training starts from a finished run: `--init RUN`; raises ValueError with the way out."""
+    folder = Path(folder)
+    if not (folder / "model.safetensors").is_file() or not (folder / "metrics.json").is_file():
+        raise FileNotFoundError(f"{folder}: no finished run to start from (no model.safetensors); name a run's folder below {outputs() / 'runs'}")
+    try:
+        data, profile, row, seed = folder.resolve().relative_to((outputs() / "runs").resolve()).parts
+    except ValueError:
+        raise ValueError(f"{folder}: a run to start from lies as DATA/PROFILE/RUNG/seedK below {outputs() / 'runs'}: copy it there") from None
+    return ".".join([data, profile, row.replace("+", "~"), seed])
+
+
+def start_run(experiment: Experiment) -> Run | None:
+    """The finished run whose weights an experiment starts from; None where it starts from none, or from ImageNet's."""
+    if experiment.weights in KNOWN["weights"]:
+        return None
+    data, profile, *row, seed = experiment.weights.split(".")
+    run = Run(outputs() / "runs" / data / profile / ".".join(row).replace("~", "+") / seed, experiment)
+    if not run.finished:
+        raise FileNotFoundError(f"{run.folder}: training was to start from this run, which is not there or not finished; train it first")
+    return run
 
 
 def train_command(experiment: Experiment, dataset: Dataset) -> str:

@@ -11,7 +11,8 @@ from detlib.anchors import BASELINE, REPORT, AnchorSpec
 from detlib.boxes import iou
 from detlib.cli import main
 from detlib.coverage import coverage
-from detlib.data.coco import DataError, open_annotations, open_dataset
+from detlib.data.coco import DataError
+from detlib.data.folder import open_annotations, open_dataset
 from detlib.evaluate.coco import Detections
 from detlib.experiments import Experiment, rung
 from detlib.fitting import from_json, to_json

@@ -6,7 +6,7 @@ import torch
 
 from detlib import benchmark, plots
 from detlib.data import augment as A
-from detlib.data.coco import open_dataset
+from detlib.data.folder import open_dataset
 
 CHANNELS = ("intensity", "ambient", "range")
 

@@ -6,7 +6,7 @@ import torch
 
 from detlib import boxes
 from detlib.anchors import BASELINE, REPORT, AnchorSpec, ssd_shapes
-from detlib.data.coco import open_dataset
+from detlib.data.folder import open_dataset
 
 XYXY = torch.tensor([[2.0, 3, 12, 8], [0, 0, 1, 4]])
 

@@ -9,7 +9,8 @@ from conftest import coco, write_dataset
 from PIL import Image
 from test_errors import found, opened, scene
 
-from detlib.data.coco import DataError, open_dataset
+from detlib.data.coco import DataError
+from detlib.data.folder import open_dataset
 from detlib.data.lidar import Sensor, simulate
 from detlib.evaluate.breakdown import (
     CURVES,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import coco, write_dataset
 
-from detlib.data.coco import open_dataset
+from detlib.data.folder import open_dataset
 from detlib.evaluate.changes import KINDS, amount, called, changes, changes_table, chosen_frames, headline, paired_changes, tallies
 from detlib.evaluate.coco import Detections
 from detlib.evaluate.intervals import clip_weights

@@ -8,7 +8,7 @@ from conftest import coco, write_dataset
 from scipy import stats
 
 from detlib import plots
-from detlib.data.coco import open_dataset
+from detlib.data.folder import open_dataset
 from detlib.evaluate.compare import difference, paired_resamples, pairs
 from detlib.evaluate.intervals import clip_weights, interval, map_interval, resampled_classes
 from detlib.evaluate.ladder import climb, ladder_table, null_difference, seed_spread

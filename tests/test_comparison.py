@@ -13,7 +13,8 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from PIL import Image
 
 from detlib import offline, report
-from detlib.data.coco import DataError, open_dataset
+from detlib.data.coco import DataError
+from detlib.data.folder import open_dataset
 from detlib.evaluate.coco import Detections
 from detlib.evaluate.errors import error_of
 from detlib.evaluate.outcomes import FALSE_ALARM, outcome

@@ -9,7 +9,7 @@ from detlib import coverage as module
 from detlib.anchors import BASELINE, REPORT, AnchorSpec
 from detlib.boxes import cxcywh_to_xyxy, iou
 from detlib.coverage import anchor_use, coverage, coverage_table, match_local, positives, sets_side_by_side
-from detlib.data.coco import open_dataset
+from detlib.data.folder import open_dataset
 from detlib.matching import match, objects_by_match
 
 MIXED = AnchorSpec((4, 8, 32), (((6.0, 9.0), (11.3, 4.7)), ((20.0, 12.0), (9.25, 30.5), (20.0, 12.0)), ((20.0, 12.0), (500.0, 40.0))), "mixed")

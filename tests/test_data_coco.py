@@ -2,12 +2,15 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from conftest import coco, write_dataset
 from PIL import Image
 
-from detlib.data.coco import DataError, clip_and_number, open_dataset
+from detlib.data.coco import DataError, clip_and_number
+from detlib.data.folder import open_dataset
+from detlib.data.pictures import read_pixels
 
 
 def test_frames_in_the_order_of_their_clips_and_empty_frames_kept(tmp_path):
@@ -154,3 +157,23 @@ def test_area_and_crowd_may_be_missing_and_names_are_safe(tmp_path):
     (tmp_path / "dataset.json").write_text("{")
     with pytest.raises(DataError, match=r"dataset\.json: not readable"):
         open_dataset(tmp_path)
+
+
+def test_pictures_of_every_mode_become_three_channels_of_8_bits(tmp_path):
+    """Grey, with transparency, of 16 bits, with a palette, and stored turned: a ramp of 0..255 along x comes out as it went in."""
+    ramp = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (32, 1))  # (32, 64)
+    grey = Image.fromarray(ramp)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # stored with its right side at the bottom: upright after a quarter turn
+    files = {"grey.png": grey, "la.png": grey.convert("LA"), "rgba.png": grey.convert("RGBA"), "palette.png": grey.convert("P"),
+             "deep.png": Image.fromarray(ramp.astype(np.uint16) * 256 + 7), "deep.tif": Image.fromarray(ramp.astype(np.uint16) * 256 + 7),
+             "turned.png": Image.fromarray(np.rot90(ramp).copy())}
+    for name, picture in files.items():
+        picture.save(tmp_path / name, **({"exif": turned} if name == "turned.png" else {}))
+        pixels = read_pixels(tmp_path / name, (32, 64))
+        assert pixels.shape == (32, 64, 3) and (pixels == ramp[..., None]).all(), name
+    stored = read_pixels(tmp_path / "turned.png", (64, 32))  # the annotations' size is that of the stored pixels: so are their boxes
+    assert (stored == np.rot90(ramp)[..., None]).all()
+    Image.fromarray(ramp.astype(np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(ValueError, match="more than 16 bits, mode F"):
+        read_pixels(tmp_path / "float.tif")

@@ -8,7 +8,8 @@ from conftest import coco, write_dataset
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detlib.data.coco import Split, open_dataset
+from detlib.data.coco import Split
+from detlib.data.folder import open_dataset
 from detlib.evaluate.coco import Detections, evaluate
 from detlib.evaluate.errors import MEAN, NUMBER, SPECIAL, TYPES, error_of, error_types
 from detlib.evaluate.outcomes import MISSED, outcome

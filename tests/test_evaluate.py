@@ -6,7 +6,7 @@ import pytest
 from conftest import coco, write_dataset
 from trained import make_run
 
-from detlib.data.coco import open_dataset
+from detlib.data.folder import open_dataset
 from detlib.evaluate.coco import Detections, evaluate, found_above, kept_detections, match_detections, metrics, table
 from detlib.evaluate.crosscheck import cross_check, pycocotools_metrics
 from detlib.evaluate.intervals import bootstrap, clip_weights, interval

@@ -11,7 +11,7 @@ from detlib import fitting
 from detlib.anchors import BASELINE, AnchorSpec
 from detlib.boxes import cxcywh_to_xyxy
 from detlib.coverage import coverage
-from detlib.data.coco import open_dataset
+from detlib.data.folder import open_dataset
 from detlib.fitting import fit, fit_classical, fit_split, from_json, kmeans_shapes, leave_clips_out, listing, split_boxes, to_json
 
 IMAGE = (64, 128)

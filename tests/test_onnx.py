@@ -16,7 +16,7 @@ from trained import make_run
 
 from detlib import apply, decode_numpy, matching, onnx_export
 from detlib.anchors import BASELINE, REPORT, STRIDES, AnchorSpec
-from detlib.data.coco import open_dataset
+from detlib.data.folder import open_dataset
 from detlib.experiments import rung
 from detlib.models.detector import build
 from detlib.onnx_export import check_export, description, export_onnx

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from conftest import coco, write_dataset
 
-from detlib.data.coco import open_dataset
+from detlib.data.folder import open_dataset
 from detlib.evaluate.coco import Detections, match_detections
 from detlib.evaluate.outcomes import FALSE_ALARM, IGNORED, MISSED, outcome
 

@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 
 from detlib import plots
-from detlib.data.coco import open_dataset
+from detlib.data.folder import open_dataset
 from detlib.experiments import LADDER
 from detlib.plots import data as figures
 from detlib.plots.style import label_places, note, plain

@@ -15,7 +15,8 @@ from pycocotools.cocoeval import COCOeval
 from trained import make_run
 
 from detlib import apply, experiments, predict
-from detlib.data.coco import DataError, open_dataset
+from detlib.data.coco import DataError
+from detlib.data.folder import open_dataset
 from detlib.evaluate.coco import Detections, evaluate
 from detlib.models.detector import SCORE_MIN
 from detlib.predict import coco_results, detect_each, load_trained, picture_files, predict_images, read_picture, read_results, run_detections
@@ -114,12 +115,12 @@ def test_pictures_that_cannot_be_used_are_named(tmp_path):
     whole = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)).save(whole, "png")
     (tmp_path / "half.png").write_bytes(whole.getvalue()[:4000])
-    Image.fromarray(np.full((4, 4), 60_000, np.uint16)).save(tmp_path / "deep.png")
-    for name in ("note.png", "half.png", "deep.png"):
+    Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "deep.tif")
+    for name in ("note.png", "half.png", "deep.tif"):
         with pytest.raises(ValueError, match=name):
             read_picture(tmp_path / name)
-    with pytest.raises(ValueError, match="8 bits"):
-        read_picture(tmp_path / "deep.png")
+    with pytest.raises(ValueError, match="16 bits"):
+        read_picture(tmp_path / "deep.tif")
     with pytest.raises(FileNotFoundError, match="absent"):
         picture_files(tmp_path / "absent")
     (tmp_path / "empty").mkdir()

@@ -8,7 +8,7 @@ import torch
 from torchvision.models import get_model, get_model_weights
 
 from detlib.anchors import BASELINE
-from detlib.data.coco import open_dataset
+from detlib.data.folder import open_dataset
 from detlib.experiments import PROFILES, rung
 from detlib.models import pretrained
 from detlib.models.backbones import MobileNetV2, ResNet

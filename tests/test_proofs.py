@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from torch.nn.functional import cross_entropy
 
 from detlib.anchors import BASELINE, STRIDES
-from detlib.data.coco import open_dataset
+from detlib.data.folder import open_dataset
 from detlib.data.loader import channel_statistics
 from detlib.experiments import PROFILES, rung
 from detlib.models import proofs

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from conftest import coco, write_dataset
 
-from detlib.data.coco import open_dataset
+from detlib.data.folder import open_dataset
 from detlib.evaluate.coco import Detections
 from detlib.evaluate.outcomes import outcome
 from detlib.plots.strips import _model, crowded_window, picture, strips, through_rungs

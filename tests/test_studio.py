@@ -17,7 +17,7 @@ from traitlets import TraitError
 from detlib import offline, report
 from detlib.anchors import BASELINE, REPORT, AnchorSpec
 from detlib.coverage import Coverage, coverage
-from detlib.data.coco import open_dataset
+from detlib.data.folder import open_dataset
 from detlib.fitting import from_json, listing
 from detlib.models.heads import Head
 from detlib.widgets.studio import MODULE, AnchorStudio, anchor_studio, shown_frames

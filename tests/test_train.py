@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from detlib import runs, train
-from detlib.data.coco import open_dataset
+from detlib.data.folder import open_dataset
 from detlib.data.loader import TrainBatches, pad
 from detlib.experiments import PROFILES, rung
 from detlib.train import CLIP_GRADIENT, TrainingDiverged, clip_gradient_, fit, rate, validation_steps

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from trained import make_run
 
-from detlib.data.coco import open_dataset
+from detlib.data.folder import open_dataset
 from detlib.evaluate import verdict as module
 from detlib.evaluate.changes import run_outcome
 from detlib.evaluate.coco import kept_detections

@@ -15,7 +15,8 @@ from PIL import Image, ImageColor
 from trained import make_run
 
 from detlib import apply, offline, video
-from detlib.data.coco import DataError, open_dataset
+from detlib.data.coco import DataError
+from detlib.data.folder import open_dataset
 from detlib.evaluate.coco import Detections
 from detlib.plots.style import class_colours
 from detlib.video import CAPTION, FOOT, Row, Video, footage, frames_of_clip, page, save, split_pages

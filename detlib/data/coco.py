@@ -1,18 +1,21 @@
-"""The one in-memory form of a data set: frames in the order of their clips, and a table of all boxes; read from COCO json."""
+"""The one in-memory form of a data set: frames in the order of their clips, and a table of all boxes."""
 import hashlib
-import json
 import math
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL.Image import DecompressionBombError
 from torch import Tensor
+from torchvision.transforms.functional import resize
+
+from .pictures import read_pixels
 
 ANNOTATIONS = "_annotations.json"
 SIZES = ("small", "medium", "large")
@@ -24,6 +27,32 @@ class DataError(ValueError):
     """A data set that cannot be read as it is; the message names file, annotation and the way out."""
 
 
+class Source(NamedTuple):
+    """One split as it was read: COCO's three lists, whatever the form; an annotation may say in "where" where it stands."""
+
+    path: Path  # that messages name
+    content: dict
+    fingerprint: str  # SHA-256 of what was read
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which part of a stored picture a frame is: the picture scaled, and cut at a place."""
+
+    image_id: object  # of the picture in its annotation file
+    picture_hw: tuple[int, int]  # px as stored
+    scaled_hw: tuple[int, int]  # px of the whole picture at the frame's scale
+    left: int
+    top: int
+
+
+def cut(picture: Tensor, part: Part, hw: tuple[int, int]) -> Tensor:
+    """A part (C, height, width) uint8 of a picture (C, H, W) uint8, scaled and cut."""
+    if tuple(picture.shape[-2:]) != part.scaled_hw:
+        picture = resize(picture, list(part.scaled_hw), antialias=True)
+    return picture[:, part.top:part.top + hw[0], part.left:part.left + hw[1]].contiguous()
+
+
 @dataclass(frozen=True)
 class Frame:
     """One picture of a split; `clip` is the file's name up to its frame number, `number` that frame number."""
@@ -33,6 +62,7 @@ class Frame:
     image_hw: tuple[int, int]
     clip: str
     number: int
+    part: Part | None = None  # None: the picture as it is
 
 
 @dataclass(frozen=True)
@@ -82,19 +112,19 @@ class Split:
     def image(self, index: int) -> Tensor:
         """One frame as (3, H, W) uint8; raises DataError for a picture that is missing, damaged or of another size."""
         frame = self.frames[index]
-        path = self.root / frame.file_name
+        path, picture_hw = self.root / frame.file_name, frame.part.picture_hw if frame.part else frame.image_hw
         try:
-            with Image.open(path) as picture:
-                pixels = np.array(picture.convert("RGB"))
+            pixels = read_pixels(path, picture_hw)
         except FileNotFoundError:
             raise DataError(f"{path}: this picture is listed in {self.name}{ANNOTATIONS} and is not there; "
                             "put it back, or remove it from the list") from None
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError, DecompressionBombError) as error:
             raise DataError(f"{path}: not readable as a picture ({error}); replace the file") from None
-        if pixels.shape[:2] != frame.image_hw:
+        if pixels.shape[:2] != picture_hw:
             raise DataError(f"{path}: the picture is {pixels.shape[1]} x {pixels.shape[0]} px, {self.name}{ANNOTATIONS} says "
-                            f"{frame.image_hw[1]} x {frame.image_hw[0]}; correct the one that is wrong")
-        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+                            f"{picture_hw[1]} x {picture_hw[0]}; correct the one that is wrong")
+        picture = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+        return cut(picture, frame.part, frame.image_hw) if frame.part else picture
 
     def spread(self, most: int) -> list[int]:
         """Places of at most so many frames, spread evenly, the first and the last among them."""
@@ -121,6 +151,7 @@ class Dataset:
     size_limits: tuple[float, float]  # px, sqrt of the area: small < first <= medium < second <= large
     categories: tuple[str, ...]
     splits: dict[str, Split]
+    plan: dict | None = None  # how pictures were brought to the network's size (inputs.Plan), None: not at all
 
     def __repr__(self) -> str:
         parts = [f"{name}: {len(s):,} frames in {len(s.clips):,} clips, {len(s.boxes):,} boxes" for name, s in self.splits.items()]
@@ -153,77 +184,10 @@ class Dataset:
                 f"large (≥ {high:g}² px)": (high**2, math.inf)}
 
 
-def open_dataset(folder: str | Path, invalid: str = "raise") -> Dataset:
-    """A data set folder: every `<split>_annotations.json` in it, and `dataset.json` where there is one.
-
-    Categories are those of all splits, mapped by name, in the order of train's ids. `invalid` says what happens to boxes that cannot be used:
-    'raise', 'drop' (left out and counted) or 'clip' (cut at the image's edge, left out when nothing remains; counted).
-    """
-    root = Path(folder)
-    files = {path.name.removesuffix(ANNOTATIONS): path for path in sorted(root.glob("*" + ANNOTATIONS))}
-    if not files:
-        raise DataError(f"{root}: no data set here; it needs <split>{ANNOTATIONS}, such as train{ANNOTATIONS} and val{ANNOTATIONS}")
-    files = {name: files[name] for name in sorted(files, key=lambda n: (n != "train", n != "val", n))}
-    raw = {name: _read(path) for name, path in files.items()}
-    categories = tuple(dict.fromkeys(c["name"] for name in files for c in sorted(raw[name][0]["categories"], key=lambda c: c["id"])))
-    about = _about(root / "dataset.json")
-    splits = {name: _split(name, files[name], *raw[name], categories, invalid) for name in files}
-    return Dataset(name=_safe_name(about.get("name") or root.resolve().name), root=root, panorama=about.get("panorama", False),
-                   channels=tuple(about.get("channels", ("channel 0", "channel 1", "channel 2"))),
-                   size_limits=tuple(about.get("size_limits") or derive_size_limits(splits)), categories=categories, splits=splits)
-
-
-def open_annotations(path: str | Path, invalid: str = "raise") -> Split:
-    """The boxes of one COCO json by itself, wherever it lies and without its pictures; `invalid` as in `open_dataset`."""
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; name a COCO json")
-    content, fingerprint = _read(path)
-    categories = tuple(c["name"] for c in sorted(content["categories"], key=lambda c: c["id"]))
-    return _split(path.name.removesuffix(ANNOTATIONS).removesuffix(".json"), path, content, fingerprint, categories, invalid)
-
-
 def derive_size_limits(splits: dict[str, Split]) -> tuple[float, float]:
     """Limits of small and large where the data set names none: an eighth and a quarter of the frames' median height (16 and 32 px of 128)."""
     heights = [frame.image_hw[0] for split in splits.values() for frame in split.frames] or [256]
     return float(np.median(heights)) / 8, float(np.median(heights)) / 4
-
-
-def _about(path: Path) -> dict:
-    """What dataset.json says, if it is there."""
-    try:
-        about = json.loads(path.read_text()) if path.is_file() else {}
-    except ValueError as error:
-        raise DataError(f"{path}: not readable as json ({error}); correct or remove it") from None
-    if not isinstance(about, dict):
-        raise DataError(f"{path}: it must hold one json object; correct or remove it")
-    return about
-
-
-def _safe_name(name: str) -> str:
-    return re.sub(r"[^\w-]+", "_", str(name)).strip("_") or "data"
-
-
-def _read(path: Path) -> tuple[dict, str]:
-    """An annotation file's content, with its parts checked to be there, and the fingerprint of its bytes."""
-    text = path.read_bytes()
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not readable as json ({error}); write the file again") from None
-    parts = {"images": {"id", "file_name", "width", "height"}, "annotations": {"id", "image_id", "category_id", "bbox"}, "categories": {"id", "name"}}
-    for part, keys in parts.items():
-        if not isinstance(content, dict) or not isinstance(content.get(part), list):
-            raise DataError(f"{path}: no list '{part}'; a COCO file has the lists images, annotations and categories")
-        for number, entry in enumerate(content[part]):
-            missing = keys - entry.keys() if isinstance(entry, dict) else keys
-            if missing:
-                raise DataError(f"{path}: {part}[{number}] lacks {', '.join(sorted(missing))}; add it")
-        ids = [entry["id"] for entry in content[part]]
-        if len(set(ids)) < len(ids):
-            twice = next(i for i in ids if ids.count(i) > 1)
-            raise DataError(f"{path}: {part} has id {twice} more than once; give each its own")
-    return content, hashlib.sha256(text).hexdigest()
 
 
 def clip_and_number(file_name: str) -> tuple[str, int]:
@@ -232,68 +196,6 @@ def clip_and_number(file_name: str) -> tuple[str, int]:
     return (found[1], int(found[2])) if found else (Path(file_name).stem, 0)
 
 
-def _split(name: str, source: Path, content: dict, fingerprint: str, categories: tuple[str, ...], invalid: str) -> Split:
-    if invalid not in ("raise", "drop", "clip"):
-        raise ValueError(f"invalid={invalid!r}: use 'raise', 'drop' or 'clip'")
-    frames, counts = [], {}
-    for image in content["images"]:
-        hw = (image["height"], image["width"])
-        if not all(isinstance(side, int) and side > 0 for side in hw):
-            raise DataError(f"{source}: image {image['id']} ({image['file_name']!r}) has width {hw[1]!r} and height {hw[0]!r}; correct them")
-        frames.append(Frame(image["id"], image["file_name"], hw, *clip_and_number(image["file_name"])))
-    frames.sort(key=lambda f: (f.clip, f.number, f.file_name))
-    index = {frame.image_id: i for i, frame in enumerate(frames)}
-    names = {c["id"]: c["name"] for c in content["categories"]}
-
-    rows = []
-    for entry in content["annotations"]:
-        fault, box = _fault(entry, index, names, frames)
-        if fault and invalid == "raise":
-            picture = frames[index[entry["image_id"]]].file_name if entry["image_id"] in index else entry["image_id"]
-            raise DataError(f"{source}: annotation {entry['id']} (image {picture!r}): {fault}; fix it, or load with invalid='drop' or 'clip' "
-                            "(make workbook INVALID=drop)")
-        if fault:
-            kind = "clipped" if invalid == "clip" and box else "dropped"
-            counts[kind] = counts.get(kind, 0) + 1
-            if kind == "dropped":
-                continue
-        frame = frames[index[entry["image_id"]]]
-        x1, y1, x2, y2 = box
-        w, h = x2 - x1, y2 - y1
-        category = names[entry["category_id"]]
-        rows.append((index[frame.image_id], frame.image_id, frame.clip, categories.index(category) + 1, category, x1, y1, x2, y2, w, h,
-                     math.sqrt(w * h), w / h, float(w * h if entry.get("area") is None else entry["area"]), bool(entry.get("iscrowd")),
-                     entry.get("distance", math.nan), entry.get("visible", math.nan), entry["id"]))
-    numbers = {column: "float64" for column in COLUMNS[5:14] + COLUMNS[15:17]}  # also when there is no row to tell
-    boxes = pd.DataFrame(rows, columns=COLUMNS).astype({"frame": "int64", "label": "int64", "crowd": "bool", **numbers})
-    boxes["category"] = pd.Categorical(boxes["category"], categories)
-    boxes = boxes.sort_values("frame", kind="stable", ignore_index=True)
-    if counts:
-        print(f"{source}: " + ", ".join(f"{n} boxes {kind}" for kind, n in counts.items()))
-    if counts:  # other boxes than the file's: runs on them are not runs on all of it
-        fingerprint = hashlib.sha256(f"{fingerprint}{invalid}".encode()).hexdigest()
-    return Split(name, source.parent, tuple(frames), categories, boxes, counts, fingerprint)
-
-
-def _fault(entry: dict, index: dict, names: dict, frames: list[Frame]) -> tuple[str, tuple | None]:
-    """What is wrong with an annotation ('' if nothing), and its xyxy box as far as it can be used."""
-    if entry["image_id"] not in index:
-        return f"image_id {entry['image_id']} is not in images", None
-    if entry["category_id"] not in names:
-        return f"category_id {entry['category_id']} is not in categories", None
-    try:
-        x, y, w, h = (float(v) for v in entry["bbox"])
-    except (TypeError, ValueError):
-        return f"bbox {entry['bbox']!r} is not four numbers", None
-    if not all(map(math.isfinite, (x, y, w, h))):
-        return f"bbox {entry['bbox']} is not finite", None
-    for side, value in (("width", w), ("height", h)):
-        if value <= 0:
-            return f"box {side} is {value:g}", None
-    height, width = frames[index[entry["image_id"]]].image_hw
-    cut = (max(x, 0.0), max(y, 0.0), min(x + w, float(width)), min(y + h, float(height)))
-    over = max(-x, -y, x + w - width, y + h - height)
-    usable = cut if cut[0] < cut[2] and cut[1] < cut[3] else None
-    if over > 1 or not usable:  # a pixel over the edge is how many tools round
-        return f"box reaches {over:.1f} px outside the image of {width} x {height} px", usable
-    return "", cut if over > 0 else (x, y, x + w, y + h)
+def safe_name(name: str) -> str:
+    """A data set's name as it may stand in a folder's name."""
+    return re.sub(r"[^\w-]+", "_", str(name)).strip("_") or "data"

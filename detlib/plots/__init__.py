@@ -9,6 +9,7 @@ from .coverage import class_recall, covered_frame, gain_against_coverage, matche
 from .data import aspect_ratios, box_map, clip_classes, counted, counted_sentence, frames, occurrences, size_heatmap
 from .data import size_scatter, sizes_by_class, summary, train_against_val
 from .errors import calibration, confusions, error_costs, found_shares, precision_recall
+from .findings import gallery
 from .ladder import ladder
 from .proofs import depth_toy, focal_curves, focal_scores, footprints, head_reach, initial_foreground, loss_shares, reach
 from .strips import strips, through_rungs

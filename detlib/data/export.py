@@ -1,0 +1,176 @@
+"""A data set written as COCO, Pascal VOC, YOLO or KITTI: pictures byte by byte, boxes exact to what the form holds."""
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from xml.sax.saxutils import escape
+
+import pandas as pd
+import yaml
+
+from ..files import write_atomic, write_json
+from . import kitti, voc
+from .coco import ANNOTATIONS, DataError, Dataset, Frame, Source, Split
+
+
+def write_dataset(dataset: Dataset, folder: str | Path, form: str = "coco", sources: Mapping[str, Source] | None = None) -> list[str]:
+    """Write an opened data set into a new folder; -> what the form could not hold, in sentences.
+
+    `sources` (folder.read_all) bring what the table of boxes does not have: further keys of COCO, VOC's pose, KITTI's columns in metres.
+    Raises DataError for a folder that is not empty, and for file names that lead out of it or fall together.
+    """
+    folder = Path(folder)
+    if form not in WRITERS:
+        raise DataError(f"no form {form!r}: known are {', '.join(WRITERS)}")
+    if dataset.plan:
+        raise DataError(f"{dataset.name}: opened scaled or cut for the network; write it as it is stored (folder.open_dataset)")
+    if folder.exists() and any(folder.iterdir()):
+        raise DataError(f"{folder}: it is not empty; name a new folder with --out, or remove it")
+    names = _names(dataset, flat=form in ("voc", "kitti"))
+    return WRITERS[form](dataset, folder, names, sources or {})
+
+
+def _names(dataset: Dataset, flat: bool) -> dict[str, str]:
+    """What each picture is called in the new folder, below its folder of pictures; without the first folder where all lie in one."""
+    files = list(dict.fromkeys(frame.file_name for split in dataset.splits.values() for frame in split.frames))
+    names = {}
+    for file in files:
+        path = PurePosixPath(file.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts:
+            raise DataError(f"{dataset.root}: the picture {file!r} lies outside the folder; move it inside")
+        at = [k for k, part in enumerate(path.parts[:-1]) if part in ("images", "JPEGImages", "image_2")]
+        parts = path.parts[at[0] + 1:] if at else path.parts
+        names[file] = "_".join(parts) if flat else "/".join(parts)
+    stems = [str(PurePosixPath(name).with_suffix("")) for name in names.values()]  # label files are named by them
+    if len(set(stems)) < len(stems):
+        raise DataError(f"{dataset.root}: two pictures would be called {next(stem for stem in stems if stems.count(stem) > 1)}; rename one")
+    return names
+
+
+def _copy(dataset: Dataset, file: str, target: Path) -> None:
+    source = dataset.root / file
+    if not source.is_file():
+        raise DataError(f"{source}: this picture is listed and not there; put it back, or remove it from the list")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _entries(sources: Mapping[str, Source], name: str) -> dict[object, dict]:
+    """A split's annotations as they were read, by id."""
+    return {entry["id"]: entry for entry in sources[name].content["annotations"]} if name in sources else {}
+
+
+def _of_frames(split: Split) -> list[tuple[Frame, pd.DataFrame]]:
+    rows = dict(iter(split.boxes.groupby("frame")))
+    return [(frame, rows.get(k, split.boxes.iloc[:0])) for k, frame in enumerate(split.frames)]
+
+
+def _coco(dataset: Dataset, folder: Path, names: Mapping[str, str], sources: Mapping[str, Source]) -> list[str]:
+    """COCO, the workbook's own form: ids and all other keys as they were read; a half of a box at a panorama's seam gets an id of its own."""
+    ids = {name: k for k, name in enumerate(dataset.categories, start=1)}
+    for name, split in dataset.splits.items():
+        entries = _entries(sources, name)
+        images = {image["id"]: image for image in sources[name].content["images"]} if name in sources else {}
+        content = {"images": [], "annotations": [], "categories": [{"id": k, "name": kind} for kind, k in ids.items()]}
+        free = max([k for k in split.boxes["annotation"] if isinstance(k, int)], default=0)
+        seen: set = set()
+        for frame, rows in _of_frames(split):
+            _copy(dataset, frame.file_name, folder / "images" / names[frame.file_name])
+            height, width = frame.image_hw
+            content["images"].append({**images.get(frame.image_id, {}), "id": frame.image_id, "file_name": f"images/{names[frame.file_name]}",
+                                      "width": width, "height": height})
+            for row in rows.itertuples():
+                number = row.annotation
+                if number in seen:
+                    free += 1
+                    number = free
+                seen.add(number)
+                content["annotations"].append(_coco_entry(entries.get(row.annotation, {}), row, number, frame.image_id, ids[row.category]))
+        write_json(folder / f"{name}{ANNOTATIONS}", content)
+    return []
+
+
+def _coco_entry(entry: dict, row: object, number: object, image_id: object, category_id: int) -> dict:
+    box = [row.x1, row.y1, row.width, row.height]
+    written = entry.get("bbox")
+    same = written is not None and all(abs(a - b) < 1e-9 * max(1, abs(a)) for a, b in zip(written, box, strict=True))
+    kept = {key: value for key, value in entry.items() if key != "where"}
+    more = {key: getattr(row, key) for key in ("distance", "visible") if pd.notna(getattr(row, key))}
+    return {**more, **kept, "id": number, "image_id": image_id, "category_id": category_id, "bbox": list(written) if same else box,
+            "area": row.area, "iscrowd": int(row.crowd)}
+
+
+def _voc(dataset: Dataset, folder: Path, names: Mapping[str, str], sources: Mapping[str, Source]) -> list[str]:
+    """Pascal VOC with plain, exact coordinates; a crowd is `difficult`."""
+    for name, split in dataset.splits.items():
+        entries, stems = _entries(sources, name), []
+        for frame, rows in _of_frames(split):
+            picture = names[frame.file_name]
+            stems.append(Path(picture).stem)
+            _copy(dataset, frame.file_name, folder / "JPEGImages" / picture)
+            height, width = frame.image_hw
+            lines = ["<annotation>", f"  <filename>{escape(picture)}</filename>",
+                     f"  <size><width>{width}</width><height>{height}</height><depth>3</depth></size>"]
+            for row in rows.itertuples():
+                kept = "".join(f"<{key}>{escape(str(value))}</{key}>" for key in voc.KEPT
+                               if (value := entries.get(row.annotation, {}).get(key)))
+                box = zip(voc.CORNERS, (float(row.x1), float(row.y1), float(row.x2), float(row.y2)), strict=True)
+                corners = "".join(f"<{corner}>{value!r}</{corner}>" for corner, value in box)
+                lines.append(f"  <object><name>{escape(row.category)}</name>{kept}<difficult>{int(row.crowd)}</difficult>"
+                             f"<bndbox>{corners}</bndbox></object>")
+            write_atomic(folder / "Annotations" / f"{Path(picture).stem}.xml", "\n".join([*lines, "</annotation>"]) + "\n")
+        write_atomic(folder / "ImageSets" / "Main" / f"{name}.txt", "".join(f"{stem}\n" for stem in stems))
+    return ["VOC has no ids, and no classes without objects: the order of the classes is that in which they appear.", *_unheld(dataset, "VOC")]
+
+
+def _yolo(dataset: Dataset, folder: Path, names: Mapping[str, str], sources: Mapping[str, Source]) -> list[str]:
+    """YOLO with data.yaml; crowds are left out, since the form has no such mark."""
+    crowds = 0
+    for name, split in dataset.splits.items():
+        for frame, rows in _of_frames(split):
+            place = PurePosixPath(name) / names[frame.file_name].removeprefix(f"{name}/")
+            _copy(dataset, frame.file_name, folder / "images" / place)
+            height, width = frame.image_hw
+            crowds += int(rows["crowd"].sum())
+            lines = [f"{row.label - 1} {(row.x1 + row.x2) / 2 / width:.9f} {(row.y1 + row.y2) / 2 / height:.9f} "
+                     f"{row.width / width:.9f} {row.height / height:.9f}\n" for row in rows[~rows["crowd"]].itertuples()]
+            write_atomic(folder / "labels" / place.with_suffix(".txt"), "".join(lines))
+    write_atomic(folder / "data.yaml", yaml.safe_dump({"path": ".", **{name: f"images/{name}" for name in dataset.splits},
+                                                       "names": dict(enumerate(dataset.categories))}, allow_unicode=True, sort_keys=False))
+    return ["YOLO has no ids.", *([f"YOLO has no mark for crowds: {crowds} are left out."] if crowds else []), *_unheld(dataset, "YOLO")]
+
+
+def _kitti(dataset: Dataset, folder: Path, names: Mapping[str, str], sources: Mapping[str, Source]) -> list[str]:
+    """KITTI's 2D columns, the others as they were read or as unknown; a crowd becomes a DontCare region; a class is one word."""
+    words = {name: "_".join(name.split()) for name in dataset.categories}
+    if len(set(words.values())) < len(words):
+        raise DataError(f"{dataset.root}: two classes are one word in KITTI's form: {', '.join(words)}; rename one")
+    crowds = 0
+    for name, split in dataset.splits.items():
+        entries, stems = _entries(sources, name), []
+        for frame, rows in _of_frames(split):
+            picture = names[frame.file_name]
+            stems.append(Path(picture).stem)
+            _copy(dataset, frame.file_name, folder / "training" / "image_2" / picture)
+            lines = []
+            for row in rows.itertuples():
+                values = dict(zip(kitti.COLUMNS, kitti.UNKNOWN, strict=True)) | entries.get(row.annotation, {}).get("kitti", {})
+                values |= {"left": row.x1, "top": row.y1, "right": row.x2, "bottom": row.y2}
+                crowds += bool(row.crowd)
+                lines.append(" ".join([kitti.IGNORED if row.crowd else words[row.category],
+                                       *(f"{values[key]:.2f}" if key != "occluded" else f"{values[key]:.0f}" for key in kitti.COLUMNS)]) + "\n")
+            write_atomic(folder / "training" / "label_2" / f"{Path(picture).stem}.txt", "".join(lines))
+        write_atomic(folder / "ImageSets" / f"{name}.txt", "".join(f"{stem}\n" for stem in stems))
+    renamed = [name for name, word in words.items() if name != word]
+    return ["KITTI has no ids, and no classes without objects; boxes are written to 0.01 px.",
+            *([f"KITTI's class names are one word: {', '.join(renamed)} got underscores."] if renamed else []),
+            *([f"{crowds} crowds are written as regions that do not count (DontCare), without their class."] if crowds else []),
+            *_unheld(dataset, "KITTI")]
+
+
+def _unheld(dataset: Dataset, form: str) -> list[str]:
+    """What of the table of boxes other forms than COCO have no place for."""
+    lost = [key for key in ("distance", "visible") if any(split.boxes[key].notna().any() for split in dataset.splits.values())]
+    return [f"{form} has no place for {' and '.join(lost)}."] if lost else []
+
+
+WRITERS: dict[str, Callable] = {"coco": _coco, "voc": _voc, "yolo": _yolo, "kitti": _kitti}

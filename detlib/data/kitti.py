@@ -1,0 +1,60 @@
+"""KITTI's object labels: a text file a picture, a line an object, 15 columns (Geiger et al. 2012, the development kit's readme).
+
+The box is left, top, right, bottom, 0-based, in px; taken as plain coordinates. `DontCare` regions have no class and are left out.
+"""
+from collections.abc import Sequence
+from pathlib import Path
+
+from .coco import DataError
+from .forms import Found, Pictures, lines_of, numbers
+
+COLUMNS = ("truncated", "occluded", "alpha", "left", "top", "right", "bottom", "height_m", "width_m", "length_m", "x_m", "y_m", "z_m", "rotation_y")
+UNKNOWN = (-1, -1, -10, 0, 0, 0, 0, -1, -1, -1, -1000, -1000, -1000, -10)  # what the development kit writes for what is not known
+IGNORED = "DontCare"
+
+
+def files(root: Path, pictures: Pictures) -> list[Path]:
+    """The label files in a folder: in a folder whose name begins with `label`, lines of 15 or 16 columns that begin with a word."""
+    found = [file for file in sorted(root.rglob("label*/*.txt")) if not any(part.startswith(".") for part in file.relative_to(root).parts)]
+    return found if any(_is_label(file) for file in found[:20]) else []
+
+
+def _is_label(file: Path) -> bool:
+    words = next((line.split() for line in file.read_text(errors="replace").splitlines() if line.strip()), [])
+    return len(words) in (15, 16) and not words[0].replace(".", "").lstrip("-").isdecimal()
+
+
+def read(root: Path, pictures: Pictures, files: Sequence[Path], classes: Sequence[str] | None) -> Found:
+    """Annotations of all label files; classes as named, else in alphabetical order."""
+    found, ignored, rows = Found(), 0, []
+    for number, file in enumerate(files, start=1):
+        same = pictures.by_stem.get(file.stem, [])
+        near = [picture for picture in same if picture.parent.parent == file.parent.parent] or same
+        if len(near) != 1:
+            raise DataError(f"{file}: {'no picture belongs' if not near else 'several pictures belong'} to it by name ({file.stem}); "
+                            "bring the picture to image_2, or take the labels away")
+        place = near[0].relative_to(root).as_posix()
+        found.images.append({"id": number, "file_name": place, **pictures.size(place, {})})
+        for line, text in enumerate(lines_of(file), start=1):
+            words = text.split()
+            if words and len(words) not in (15, 16):
+                raise DataError(f"{file} line {line}: {len(words)} columns, KITTI's labels have 15 (16 with a score); correct the line")
+            if words and words[0] == IGNORED:
+                ignored += 1
+            elif words:
+                values = dict(zip(COLUMNS, numbers(words[1:15], file, line), strict=True))
+                rows.append((number, words[0], values, f"{file.relative_to(root).as_posix()} line {line}"))
+    kinds = {name: k for k, name in enumerate(classes or sorted({row[1] for row in rows}), start=1)}
+    for number, kind, values, where in rows:
+        if kind not in kinds:
+            raise DataError(f"{root}, {where}: its class {kind!r} is not among --classes {' '.join(classes or ())}; name it, too")
+        x1, y1, x2, y2 = (values.pop(name) for name in ("left", "top", "right", "bottom"))
+        found.annotations.append({"id": len(found.annotations) + 1, "image_id": number, "category_id": kinds[kind], "iscrowd": 0,
+                                  "bbox": [x1, y1, x2 - x1, y2 - y1], "where": where, "kitti": values})
+    found.categories = [{"id": k, "name": name} for name, k in kinds.items()]
+    found.notes += [f"{ignored} regions marked {IGNORED} have no class and are left out."] if ignored else []
+    place_of = {Path(image["file_name"]).stem: image["id"] for image in found.images}
+    for file in sorted(root.rglob("ImageSets/*.txt")):
+        if file.stem in ("train", "val"):
+            found.splits[file.stem] = [place_of[name] for line in lines_of(file) if (name := line.strip()) in place_of]
+    return found

@@ -1,0 +1,152 @@
+"""YOLO: a text file a picture, a line an object, `class cx cy w h` as shares of the picture; names and splits in data.yaml.
+
+A line with more numbers is a polygon, `class x1 y1 x2 y2 ...`, and counts as the box around it. A picture without a text file has no objects.
+"""
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from .coco import DataError
+from .forms import Found, Pictures, lines_of, numbers, split_name
+
+NAMES = ("classes.txt", "obj.names", "names.txt")
+
+
+def files(root: Path, pictures: Pictures) -> list[Path]:
+    """The label files in a folder: those that belong to a picture by name and place, and hold lines of numbers."""
+    found = [label for file in pictures.files if (label := _label(root, file)).is_file()]
+    return found if any(_is_label(file) for file in found[:20]) else []
+
+
+def _label(root: Path, picture: Path) -> Path:
+    """Where a picture's labels lie: `images` replaced by `labels` in its path, or beside it."""
+    parts = list(picture.relative_to(root).parts)
+    places = [k for k, part in enumerate(parts[:-1]) if part.lower() == "images"]
+    if places:
+        parts[places[-1]] = "labels"
+    return (root / Path(*parts)).with_suffix(".txt")
+
+
+def _is_label(file: Path) -> bool:
+    words = next((line.split() for line in file.read_text(errors="replace").splitlines() if line.strip()), [])
+    return len(words) >= 5 and words[0].isdecimal() and all(_is_number(word) for word in words)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+        return True
+    except ValueError:
+        return False
+
+
+def read(root: Path, pictures: Pictures, files: Sequence[Path], classes: Sequence[str] | None) -> Found:
+    """Annotations of all label files; classes as named, else those of data.yaml or classes.txt."""
+    found, about = Found(), _about(root)
+    labels, counts, polygons, without = set(files), Counter(), 0, 0
+    inside = [file for file in pictures.files if _label(root, file).parent in {label.parent for label in files}]
+    for number, picture in enumerate(inside, start=1):
+        place, label = picture.relative_to(root).as_posix(), _label(root, picture)
+        size = pictures.size(place, {})
+        found.images.append({"id": number, "file_name": place, **size})
+        without += label not in labels
+        for line, text in enumerate(lines_of(label) if label in labels else [], start=1):
+            if not text.strip():
+                continue
+            kind, box = _object(text.split(), label, line)
+            polygons += len(text.split()) > 6
+            counts[kind] += 1
+            width, height = size["width"], size["height"]
+            found.annotations.append({"id": len(found.annotations) + 1, "image_id": number, "category_id": kind + 1, "iscrowd": 0,
+                                      "bbox": [box[0] * width, box[1] * height, box[2] * width, box[3] * height],
+                                      "where": f"{label.relative_to(root).as_posix()} line {line}"})
+    found.categories = [{"id": k, "name": name} for k, name in enumerate(_names(root, about, classes, counts), start=1)]
+    found.notes += [f"{without} pictures without a label file count as pictures without objects."] if without else []
+    found.notes += [f"{polygons} polygons count as the boxes around them."] if polygons else []
+    _splits(root, found, about)
+    return found
+
+
+def _object(words: list[str], file: Path, line: int) -> tuple[int, list[float]]:
+    """Class number and box (x, y, w, h) as shares."""
+    if len(words) < 5 or not words[0].removesuffix(".0").isdecimal():
+        raise DataError(f"{file} line {line}: {' '.join(words)[:60]!r} is not `class cx cy w h`; correct the line")
+    values = numbers(words[1:], file, line)
+    if len(values) in (4, 5):  # a fifth is a score
+        cx, cy, w, h = values[:4]
+        return int(float(words[0])), [cx - w / 2, cy - h / 2, w, h]
+    if len(values) % 2:
+        raise DataError(f"{file} line {line}: {len(values)} numbers behind the class are neither a box nor a polygon; correct the line")
+    xs, ys = values[0::2], values[1::2]
+    return int(float(words[0])), [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+
+
+def _about(root: Path) -> tuple[Path, dict] | None:
+    """The yaml file of the data set, the one that has `names`; raises DataError where there are several."""
+    found = []
+    for file in sorted([*root.glob("*.y*ml"), *root.glob("*/*.y*ml")]):
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+            raise DataError(f"{file}: not readable as yaml ({str(error).splitlines()[0]}); correct or remove it") from None
+        if isinstance(content, dict) and "names" in content:
+            found.append((file, content))
+    if len(found) > 1:
+        raise DataError(f"{root}: two readings of the classes, {' and '.join(str(file.relative_to(root)) for file, _ in found)}; "
+                        "name them with --classes, or move one away")
+    return found[0] if found else None
+
+
+def _names(root: Path, about: tuple[Path, dict] | None, classes: Sequence[str] | None, counts: Counter) -> list[str]:
+    lists = [file for name in NAMES for file in sorted(root.rglob(name))]
+    if classes:
+        names = list(classes)
+    elif about:
+        said = about[1]["names"]
+        names = [str(said[k]) for k in sorted(said)] if isinstance(said, dict) else [str(name) for name in said]
+    elif lists:
+        names = [line.strip() for line in lines_of(lists[0]) if line.strip()]
+    else:
+        seen = ", ".join(f"{kind} ({count:,} times)" for kind, count in sorted(counts.items()))
+        dummy = " ".join(f"name{k}" for k in range(max(counts, default=0) + 1))
+        raise DataError(f"{root}: YOLO labels without names of their classes; the numbers are {seen}; name them in the order of their numbers: "
+                        f"--classes {dummy}")
+    if counts and max(counts) >= len(names):
+        raise DataError(f"{root}: class number {max(counts)} occurs, and only {len(names)} are named ({', '.join(names[:8])}); name the others, too")
+    return names
+
+
+def _splits(root: Path, found: Found, about: tuple[Path, dict] | None) -> None:
+    """The splits of data.yaml (folders, or lists of pictures), else those that the pictures' folders name."""
+    if about:
+        file, content = about
+        for name in ("train", "val", "valid", "test"):
+            for place in _listed(content.get(name)):
+                ids = _under(root, file.parent, Path(str(content.get("path") or ".")), place, found)
+                found.splits.setdefault(split_name(name), []).extend(ids)
+        found.splits = {name: ids for name, ids in found.splits.items() if ids}
+    if not found.splits:
+        for image in found.images:
+            name = next((name for part in Path(image["file_name"]).parts[:-1] if (name := split_name(part))), None)
+            if name:
+                found.splits.setdefault(name, []).append(image["id"])
+
+
+def _listed(value: object) -> list[str]:
+    return [] if not value else [str(v) for v in value] if isinstance(value, list) else [str(value)]
+
+
+def _under(root: Path, home: Path, base: Path, place: str, found: Found) -> list[int]:
+    """Ids of the images in a folder, or a list, that data.yaml names; its paths are often those of another machine, so the end of them counts."""
+    relative = [part for part in Path(place).parts if part not in ("..", ".", "/")]
+    for start in (home / base, home, root):
+        if (start / place).is_file() and place.endswith(".txt"):
+            names = {Path(line.strip()).name for line in lines_of(start / place) if line.strip()}
+            return [image["id"] for image in found.images if Path(image["file_name"]).name in names]
+    return [image["id"] for image in found.images if _contains(Path(image["file_name"]).parts[:-1], relative)]
+
+
+def _contains(folders: tuple[str, ...], part: list[str]) -> bool:
+    return any(folders[k:k + len(part)] == tuple(part) for k in range(len(folders) - len(part) + 1)) if part else False
