@@ -1,7 +1,7 @@
 """Experiments: the ladder, whose every row replaces one field of the row above, and the profiles, which set sizes and never the code path."""
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -44,10 +44,12 @@ PROFILES = {p.name: p for p in (
 # name -> class and arguments; the rates are the report's. SGD: its first model; AdamW: what it changed to, unsaid, in its anchor rung
 OPTIMIZERS = {"sgd": {"lr": 5e-3, "momentum": 0.9, "weight_decay": 5e-4}, "adamw": {"lr": 5e-4, "weight_decay": 5e-4}}
 KNOWN = {
-    "profile": tuple(PROFILES), "optimizer": tuple(OPTIMIZERS), "augment": ("none", "flip"), "backbone": ("small", "resnet", "mobilenet"),
+    "profile": tuple(PROFILES), "optimizer": tuple(OPTIMIZERS), "augment": ("none", "flip", "flip_roll"),
+    "backbone": ("small", "resnet", "mobilenet"),
     "neck": ("none", "fpn"), "loss": ("hard_negatives", "focal", "focal_paper"), "anchors": ("baseline", "report", "fitted"),
     "split": ("train", "train_extended"), "weights": ("none", "imagenet"),
 }
+OF_A_RUN = r"[\w-]+\.\w+\.[\w~=.-]+\.seed\d+"  # data.profile.rung.seed: where a run lies below outputs/runs, "~" for "+"
 
 
 @dataclass(frozen=True)
@@ -65,15 +67,22 @@ class Experiment:
     prior: float | None = None  # of foreground, in a fresh head
     anchors: str = "baseline"
     split: str = "train"
-    weights: str = "none"
+    weights: str = "none"  # or a finished run's, by `runs.weights_name`
+    steps: int | None = None  # None: as many as the profile
+    train_frames: int | None = None  # of the training split, spread evenly over it; None: all
 
     def __post_init__(self):
         for name, known in KNOWN.items():
             value = getattr(self, name)
             if name == "anchors" and re.fullmatch(r"[A-Za-z0-9_-]+", value):
                 continue  # or a saved set's name: what there is, `runs.anchor_set` knows
+            if name == "weights" and re.fullmatch(OF_A_RUN, value):
+                continue
             if value not in known:
                 raise ValueError(f"{name}={value!r}: known are {', '.join(map(repr, known))}")
+        for name in ("steps", "train_frames"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name}={value}: at least 1, or None")
         if self.head_depth < 0 or self.seed < 0:
             raise ValueError(f"head_depth={self.head_depth}, seed={self.seed}: neither goes below 0")
         if self.prior is not None and not 0 < self.prior < 1:
@@ -81,8 +90,13 @@ class Experiment:
 
     @property
     def sizes(self) -> Profile:
-        """The profile that the experiment names."""
-        return PROFILES[self.profile]
+        """The profile that the experiment names; with `steps` of its own, warm-up and validations keep their share."""
+        sizes = PROFILES[self.profile]
+        if self.steps is None:
+            return sizes
+        share = self.steps / sizes.steps
+        warmup = round(sizes.warmup * share) if sizes.cosine else min(sizes.warmup, self.steps)
+        return replace(sizes, steps=self.steps, warmup=warmup, validations=min(self.steps, max(2, round(sizes.validations * share))))
 
     @property
     def rung(self) -> str:
@@ -157,12 +171,16 @@ def parse(text: str, profile: str | None = None, seed: int = 0) -> Experiment:
             raise ValueError(f"{change!r}: a changed field is written FIELD=VALUE, such as weights=imagenet")
         if key in ("profile", "seed"):
             raise ValueError(f"{change!r}: the {key} is no setting of a row; name it with --{key}")
-        kind = {"head_depth": int, "prior": lambda v: None if v == "None" else float(v)}.get(key, str)
+        kind = {"head_depth": int, "prior": _or_none(float), "steps": _or_none(int), "train_frames": _or_none(int)}.get(key, str)
         try:
             values[key] = kind(value)
         except ValueError:
             raise ValueError(f"{change!r}: {key} is a number") from None
     return rung(name, profile, seed, **values)
+
+
+def _or_none(kind: type) -> Callable[[str], Any]:
+    return lambda value: None if value == "None" else kind(value)
 
 
 def profile_name(name: str | None = None) -> str:
@@ -205,6 +223,8 @@ def markdown(*names: str, profile: str | None = None) -> str:
 def _fields(rows: "dict[str, Experiment]") -> tuple[pd.DataFrame, pd.DataFrame]:
     frame = pd.DataFrame({name: {f.name: str(getattr(row, f.name)) for f in fields(Experiment) if f.name not in ("profile", "seed")}
                           for name, row in rows.items()}).T
+    unset = [f.name for f in fields(Experiment) if f.name in ("steps", "train_frames") and (frame[f.name] == "None").all()]
+    frame = frame.drop(columns=unset)  # what is the profile's or the data's own in every row
     return frame, frame.ne(frame.shift().fillna(frame.iloc[:1]))
 
 

@@ -68,7 +68,7 @@ def description(trained: Trained) -> dict:
     return {
         "classes": list(trained.categories), "strides": list(spec.strides), "anchors": [[list(shape) for shape in level] for level in spec.shapes],
         "variances": list(VARIANCES), "score_min": SCORE_MIN, "score_shown": break_even(run),
-        "nms_iou": NMS_IOU, "candidates": CANDIDATES, "max_boxes": MAX_BOXES,
+        "nms_iou": NMS_IOU, "candidates": CANDIDATES, "max_boxes": MAX_BOXES, "input": trained.run.config.get("input"),
         "from": {"rung": run.experiment.rung, "profile": run.experiment.profile, "seed": run.experiment.seed, "steps": run.metrics["steps"],
                  "mAP": run.metrics["mAP"], "data": {name: data[name] for name in ("name", "val")},
                  "versions": {"detlib": __version__, **{name: version(name) for name in ("torch", "onnx", "onnxscript")}}}}

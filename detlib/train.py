@@ -1,4 +1,5 @@
 """Training: one plain loop that stops and goes on at any step with the same result."""
+import hashlib
 import json
 import math
 import signal
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from . import runs
 from .anchors import AnchorSpec
-from .data.coco import Dataset
+from .data.coco import Dataset, Split
 from .data.loader import Batch, Cache, TrainBatches, channel_statistics
 from .evaluate.coco import evaluate
 from .experiments import OPTIMIZERS, Experiment, Profile
@@ -25,6 +26,7 @@ from .files import write_atomic, write_json
 from .machine import devices, precision_here
 from .models.detector import Detector, build
 from .models.pretrained import start_from_imagenet_
+from .models.transfer import start_from_
 from .predict import autocast, check_classes, load_detector, predict
 
 CLIP_GRADIENT = 10.0  # norm
@@ -41,7 +43,10 @@ def fit(experiment: Experiment, dataset: Dataset, on_log: OnLog | None = None, p
 
     `on_log(row, run)` is called with each step's log row; `stop_after` leaves the run after so many steps, to be continued by the next call.
     """
-    train, spec, sizes = dataset[experiment.split], runs.anchor_set(experiment, dataset), experiment.sizes
+    train, spec, sizes = training_split(experiment, dataset), runs.anchor_set(experiment, dataset), experiment.sizes
+    if experiment.augment == "flip_roll" and not dataset.panorama:
+        raise ValueError(f'augment="flip_roll" with {dataset.name}: a roll is right for panoramas alone; take "flip", or say "panorama": true in '
+                         "dataset.json where the first and the last column are neighbours")
     device = devices()[-1]
     run = runs.open_run(experiment, dataset, configuration(experiment, dataset, spec), precision_here(device))
     if run.finished:
@@ -57,6 +62,9 @@ def fit(experiment: Experiment, dataset: Dataset, on_log: OnLog | None = None, p
         optimizer.load_state_dict(state["optimizer"])
     elif experiment.weights == "imagenet":
         print(start_from_imagenet_(model))
+    elif start := runs.start_run(experiment):
+        said = start_from_(model, start.weights(), start.config["categories"], dataset.categories)
+        print(f"From {start.folder.relative_to(runs.outputs() / 'runs')}: {said}.")
     batches, val_images = TrainBatches(train, experiment, spec.strides[-1]), Cache(dataset["val"])
     last = min(sizes.steps, stop_after or sizes.steps)
 
@@ -100,12 +108,20 @@ def fit(experiment: Experiment, dataset: Dataset, on_log: OnLog | None = None, p
     return run
 
 
+def training_split(experiment: Experiment, dataset: Dataset) -> Split:
+    """The frames that an experiment trains on: all of its split, or `train_frames` of them, spread evenly."""
+    split = dataset[experiment.split]
+    return split if experiment.train_frames is None else split.subset(split.spread(experiment.train_frames))
+
+
 def configuration(experiment: Experiment, dataset: Dataset, spec: AnchorSpec) -> dict:
     """What a run depends on beside its experiment and the versions; compared before a folder is used again."""
-    return {"profile": asdict(experiment.sizes), "optimizer": OPTIMIZERS[experiment.optimizer], "anchors": spec.shapes,
-            "categories": dataset.categories,
+    start = runs.start_run(experiment)
+    return {"start": start and hashlib.sha256((start.folder / "model.safetensors").read_bytes()).hexdigest(),
+            "profile": asdict(experiment.sizes), "optimizer": OPTIMIZERS[experiment.optimizer], "anchors": spec.shapes,
+            "categories": dataset.categories, "input": dataset.plan,
             "data": {"name": dataset.name, "size_limits": dataset.size_limits,
-                     experiment.split: dataset[experiment.split].fingerprint, "val": dataset["val"].fingerprint}}
+                     experiment.split: training_split(experiment, dataset).fingerprint, "val": dataset["val"].fingerprint}}
 
 
 def make_optimizer(model: nn.Module, experiment: Experiment) -> torch.optim.Optimizer:

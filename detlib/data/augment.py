@@ -132,9 +132,14 @@ def jitter(sample: Sample, rng: np.random.Generator, channels: Sequence[str] = (
     return changed, boxes, labels
 
 
+def whole(sample: Sample, kind: str, rng: np.random.Generator) -> Sample:
+    """What of an experiment's field `augment` needs the whole picture, before a crop is taken: the roll."""
+    return random_roll(sample, rng) if kind == "flip_roll" else sample
+
+
 def augment(sample: Sample, kind: str, rng: np.random.Generator) -> Sample:
-    """What an experiment's field `augment` names."""
-    if kind == "flip" and rng.random() < FLIP_CHANCE:
+    """What an experiment's field `augment` names, on what a step sees of a picture; a roll comes before, on the whole of it (`whole`)."""
+    if kind in ("flip", "flip_roll") and rng.random() < FLIP_CHANCE:
         return flip(sample)
     return sample
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from ..experiments import Experiment
-from .augment import augment, random_crop
+from .augment import augment, random_crop, whole
 from .coco import Split
 
 CACHE_BYTES = 2 * 1024**3  # pictures kept as uint8: all 700 frames of the simulated train and val are 0.3 GB
@@ -63,7 +63,7 @@ class TrainBatches(TorchDataset):
         rng = np.random.default_rng([self.experiment.seed, step, 1])
         images, boxes, labels = [], [], []
         for index in self.frames(step):
-            sample = (self.images[index], *self.split.targets(index))
+            sample = whole((self.images[index], *self.split.targets(index)), self.experiment.augment, rng)
             if self.experiment.sizes.crop_width:
                 sample = random_crop(sample, self.experiment.sizes.crop_width, rng)
             image, image_boxes, image_labels = augment(sample, self.experiment.augment, rng)
