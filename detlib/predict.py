@@ -195,10 +195,10 @@ def listed(detections: Detections, index: int, categories: Sequence[str]) -> lis
 
 
 def category_ids(split: Split) -> dict[str, int]:
-    """The ids that a split's own annotation file gives to its classes, by name."""
+    """The ids that a split's own annotation file gives to its classes, by name; 1, 2, ... in the data's order where it has no COCO file."""
     path = split.root / (split.name + ANNOTATIONS)
     if not path.is_file():
-        raise DataError(f"{path}: no such file; category ids are those of the split's own annotations")
+        return {name: label for label, name in enumerate(split.categories, start=1)}
     return {entry["name"]: entry["id"] for entry in json.loads(path.read_text())["categories"]}
 
 
