@@ -141,7 +141,8 @@ def test_yolo_by_hand(tmp_path):
     boxes = open_dataset(tmp_path, clips="none")["train"].boxes
     assert boxes[["category", *CORNERS]].round(6).values.tolist() == [
         ["dog", 20, 18, 30, 22], ["cat", 5, 4, 15, 16], ["cat", 20, 18, 30, 22]]
-    assert reading.notes == ("1 pictures without a label file count as pictures without objects.", "1 polygons count as the boxes around them.")
+    assert reading.notes == ("1 pictures without a label file count as pictures without objects.", "1 polygons count as the boxes around them.",
+                             "1 scores (a sixth column) are left out.")
 
 
 def test_kitti_by_hand(tmp_path):

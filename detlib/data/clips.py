@@ -32,7 +32,7 @@ def clip_rule(files: Sequence[Path], seed: int = 0) -> tuple[str, str]:
     others = [(files[a], files[b]) for a, b in rng.integers(0, len(files), (PAIRS, 2)) if a != b and not _near(files[a], files[b])]
     try:
         near, far = ([_difference(*pair) for pair in pairs] for pairs in (chosen, others))
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         near, far = [], []
     if len(near) < FEWEST or len(far) < FEWEST:
         return "names", "Pictures with numbered names count as frames of clips; too few of them can be compared (--clips names, or none)."

@@ -1,6 +1,7 @@
 """A data set written as COCO, Pascal VOC, YOLO or KITTI: pictures byte by byte, boxes exact to what the form holds."""
 import shutil
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from xml.sax.saxutils import escape
 
@@ -23,13 +24,13 @@ def write_dataset(dataset: Dataset, folder: str | Path, form: str = "coco", sour
         raise DataError(f"no form {form!r}: known are {', '.join(WRITERS)}")
     if dataset.plan:
         raise DataError(f"{dataset.name}: opened scaled or cut for the network; write it as it is stored (folder.open_dataset)")
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: it is not empty; name a new folder with --out, or remove it")
-    names = _names(dataset, flat=form in ("voc", "kitti"))
-    return WRITERS[form](dataset, folder, names, sources or {})
+    names = _names(dataset, form)
+    return WRITERS[form](dataset, folder, names, sources or {}) + _unread(dataset, form)
 
 
-def _names(dataset: Dataset, flat: bool) -> dict[str, str]:
+def _names(dataset: Dataset, form: str) -> dict[str, str]:
     """What each picture is called in the new folder, below its folder of pictures; without the first folder where all lie in one."""
     files = list(dict.fromkeys(frame.file_name for split in dataset.splits.values() for frame in split.frames))
     names = {}
@@ -37,21 +38,33 @@ def _names(dataset: Dataset, flat: bool) -> dict[str, str]:
         path = PurePosixPath(file.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts:
             raise DataError(f"{dataset.root}: the picture {file!r} lies outside the folder; move it inside")
+        if not (dataset.root / file).is_file():  # before anything is written
+            raise DataError(f"{dataset.root / file}: this picture is listed and not there; put it back, or remove it from the list")
         at = [k for k, part in enumerate(path.parts[:-1]) if part in ("images", "JPEGImages", "image_2")]
         parts = path.parts[at[0] + 1:] if at else path.parts
-        names[file] = "_".join(parts) if flat else "/".join(parts)
-    stems = [str(PurePosixPath(name).with_suffix("")) for name in names.values()]  # label files are named by them
-    if len(set(stems)) < len(stems):
-        raise DataError(f"{dataset.root}: two pictures would be called {next(stem for stem in stems if stems.count(stem) > 1)}; rename one")
+        names[file] = "_".join(parts) if form in ("voc", "kitti") else "/".join(parts)
+    parts = [list(names.values())]
+    if form == "yolo":
+        parts = [[str(_in_split(split.name, names[frame.file_name])) for frame in split.frames] for split in dataset.splits.values()]
+    for part in parts:  # label files are called like the pictures, but for the suffix
+        _distinct(dataset, part if form == "coco" else [str(PurePosixPath(name).with_suffix("")) for name in part])
     return names
 
 
+def _in_split(split: str, name: str) -> PurePosixPath:
+    """Where a picture lies in YOLO's `images`, which has a folder a split."""
+    return PurePosixPath(split) / name.removeprefix(f"{split}/")
+
+
+def _distinct(dataset: Dataset, places: Sequence[str]) -> None:
+    place, count = next(iter(Counter(places).most_common(1)), (None, 0))
+    if count > 1:
+        raise DataError(f"{dataset.root}: two pictures would be called {place}; rename one")
+
+
 def _copy(dataset: Dataset, file: str, target: Path) -> None:
-    source = dataset.root / file
-    if not source.is_file():
-        raise DataError(f"{source}: this picture is listed and not there; put it back, or remove it from the list")
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    shutil.copyfile(dataset.root / file, target)
 
 
 def _entries(sources: Mapping[str, Source], name: str) -> dict[object, dict]:
@@ -127,15 +140,16 @@ def _yolo(dataset: Dataset, folder: Path, names: Mapping[str, str], sources: Map
     crowds = 0
     for name, split in dataset.splits.items():
         for frame, rows in _of_frames(split):
-            place = PurePosixPath(name) / names[frame.file_name].removeprefix(f"{name}/")
+            place = _in_split(name, names[frame.file_name])
             _copy(dataset, frame.file_name, folder / "images" / place)
             height, width = frame.image_hw
             crowds += int(rows["crowd"].sum())
             lines = [f"{row.label - 1} {(row.x1 + row.x2) / 2 / width:.9f} {(row.y1 + row.y2) / 2 / height:.9f} "
                      f"{row.width / width:.9f} {row.height / height:.9f}\n" for row in rows[~rows["crowd"]].itertuples()]
             write_atomic(folder / "labels" / place.with_suffix(".txt"), "".join(lines))
-    write_atomic(folder / "data.yaml", yaml.safe_dump({"path": ".", **{name: f"images/{name}" for name in dataset.splits},
-                                                       "names": dict(enumerate(dataset.categories))}, allow_unicode=True, sort_keys=False))
+    about = {name: f"images/{name}" for name in dataset.splits} | {"names": dict(enumerate(dataset.categories))}
+    # no `path`: readers take "." for the current folder, and the lack of one for data.yaml's
+    write_atomic(folder / "data.yaml", yaml.safe_dump(about, allow_unicode=True, sort_keys=False))
     return ["YOLO has no ids.", *([f"YOLO has no mark for crowds: {crowds} are left out."] if crowds else []), *_unheld(dataset, "YOLO")]
 
 
@@ -144,6 +158,8 @@ def _kitti(dataset: Dataset, folder: Path, names: Mapping[str, str], sources: Ma
     words = {name: "_".join(name.split()) for name in dataset.categories}
     if len(set(words.values())) < len(words):
         raise DataError(f"{dataset.root}: two classes are one word in KITTI's form: {', '.join(words)}; rename one")
+    if taken := [word for word in words.values() if word == kitti.IGNORED or word.isdecimal()]:
+        raise DataError(f"{dataset.root}: a class cannot be called {taken[0]} in KITTI's form; rename it")
     crowds = 0
     for name, split in dataset.splits.items():
         entries, stems = _entries(sources, name), []
@@ -157,7 +173,8 @@ def _kitti(dataset: Dataset, folder: Path, names: Mapping[str, str], sources: Ma
                 values |= {"left": row.x1, "top": row.y1, "right": row.x2, "bottom": row.y2}
                 crowds += bool(row.crowd)
                 lines.append(" ".join([kitti.IGNORED if row.crowd else words[row.category],
-                                       *(f"{values[key]:.2f}" if key != "occluded" else f"{values[key]:.0f}" for key in kitti.COLUMNS)]) + "\n")
+                                       *(f"{values[key]:.2f}" if key != "occluded" else f"{values[key]:.0f}" for key in kitti.COLUMNS),
+                                       *([f"{values['score']:g}"] if "score" in values else [])]) + "\n")
             write_atomic(folder / "training" / "label_2" / f"{Path(picture).stem}.txt", "".join(lines))
         write_atomic(folder / "ImageSets" / f"{name}.txt", "".join(f"{stem}\n" for stem in stems))
     renamed = [name for name, word in words.items() if name != word]
@@ -171,6 +188,13 @@ def _unheld(dataset: Dataset, form: str) -> list[str]:
     """What of the table of boxes other forms than COCO have no place for."""
     lost = [key for key in ("distance", "visible") if any(split.boxes[key].notna().any() for split in dataset.splits.values())]
     return [f"{form} has no place for {' and '.join(lost)}."] if lost else []
+
+
+def _unread(dataset: Dataset, form: str) -> list[str]:
+    """Splits whose names the form does not know: written, and found by no reader."""
+    known = {"coco": tuple(dataset.splits), "kitti": kitti.SPLITS}.get(form, ("train", "val", "test"))
+    unknown = [name for name in dataset.splits if name not in known]
+    return [f"{form.upper()} has no split called {' or '.join(unknown)}: written, and not read back."] if unknown else []
 
 
 WRITERS: dict[str, Callable] = {"coco": _coco, "voc": _voc, "yolo": _yolo, "kitti": _kitti}

@@ -2,19 +2,22 @@
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from . import kitti, voc, yolo
 from .clips import clip_rule
 from .coco import DataError, Source, clip_and_number
-from .forms import Found, Pictures, split_name
+from .forms import Found, Pictures, ids_of_list, split_name, splits_of_folders
 
 HOW = ("--splits share=0.2 (so many of the pictures to val), clips=0.2 (whole clips), folder (by the pictures' folders), "
        "or train=FILE.txt val=FILE.txt (lists of pictures)")
+
+NEEDED = {"images": ("id", "file_name"), "annotations": ("image_id", "category_id", "bbox"), "categories": ("id", "name")}  # of a COCO file
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ def read_folder(root: str | Path, form: str | None = None, classes: Sequence[str
     if not content.images:
         raise DataError(f"{root}: {form} annotations, and no picture that they belong to")
     parts = _parts(root, content, splits, seed, clips)
+    if left := len(content.images) - len({k for ids in parts.values() for k in ids}):
+        content.notes.append(f"{left} pictures are in none of the splits {', '.join(parts)} and are left out.")
     order = sorted(parts, key=lambda name: (name != "train", name != "val", name))
     return Reading(form, {name: _source(root, content, parts[name]) for name in order}, tuple(content.notes))
 
@@ -83,10 +88,7 @@ def _parts(root: Path, content: Found, splits: str | Sequence[str] | None, seed:
 
 
 def _by_folder(root: Path, content: Found) -> dict[str, list]:
-    parts: dict[str, list] = {}
-    for image in content.images:
-        if name := next((name for part in PurePosixPath(image["file_name"]).parts[:-1] if (name := split_name(part))), None):
-            parts.setdefault(name, []).append(image["id"])
+    parts = splits_of_folders(content.images)
     if not parts:
         raise DataError(f"{root}: --splits folder, and no picture lies in a folder named train, val or test; say another way: {HOW}")
     return parts
@@ -94,7 +96,7 @@ def _by_folder(root: Path, content: Found) -> dict[str, list]:
 
 def _by_share(root: Path, content: Found, kind: str, text: str, seed: int, clips: str | None) -> dict[str, list]:
     """A share of the pictures, or of the clips, drawn by seed, to val; pictures only where no neighbours of a film are torn apart."""
-    if not re.fullmatch(r"0?\.\d+", text):
+    if not re.fullmatch(r"0?\.\d+", text) or float(text) == 0:
         raise DataError(f"--splits {kind}={text}: a share between 0 and 1, such as {kind}=0.2")
     images = sorted(content.images, key=lambda image: image["file_name"])
     groups: dict[str, list] = {}
@@ -118,12 +120,7 @@ def _by_share(root: Path, content: Found, kind: str, text: str, seed: int, clips
 def _by_list(content: Found, file: Path, name: str) -> list:
     if not file.is_file():
         raise DataError(f"--splits {name}={file}: no such file; name a text file with one picture a line")
-    names = {line.strip() for line in file.read_text(errors="replace").splitlines() if line.strip()}
-    known = {key: image["id"] for image in content.images
-             for key in (image["file_name"], Path(image["file_name"]).name, Path(image["file_name"]).stem)}
-    if missing := sorted(line for line in names if line not in known and Path(line).name not in known):
-        raise DataError(f"{file}: {missing[0]!r} is no picture of this data set{f', nor are {len(missing) - 1} more' if len(missing) > 1 else ''}")
-    return sorted({known[line] if line in known else known[Path(line).name] for line in names}, key=str)
+    return ids_of_list(file, content.images)
 
 
 def coco_files(root: Path, pictures: Pictures) -> list[Path]:
@@ -143,29 +140,50 @@ def _is_coco(file: Path) -> bool:
     return isinstance(content, dict) and all(isinstance(content.get(part), list) for part in ("images", "annotations", "categories"))
 
 
-def _unique(ids: list) -> bool:
-    """Whether ids can stay as they are: whole numbers, each once."""
-    return all(isinstance(k, int) for k in ids) and len(set(ids)) == len(ids)
+def _contents(files: Sequence[Path]) -> dict[Path, dict]:
+    """COCO files with what reading needs checked to be there; values that are wrong are left to the checks that follow."""
+    contents = {file: json.loads(file.read_bytes()) for file in files}
+    for file, content in contents.items():
+        for part, keys in NEEDED.items():
+            for number, entry in enumerate(content[part]):
+                if missing := [key for key in keys if not isinstance(entry, dict) or entry.get(key) in (None, "")]:
+                    raise DataError(f"{file}: {part}[{number}] lacks {', '.join(missing)}; add it")
+        ids = Counter(str(image["id"]) for image in content["images"])
+        if twice := [k for k, count in ids.items() if count > 1]:
+            raise DataError(f"{file}: images has id {twice[0]} more than once; give each its own")
+    return contents
 
 
-def read_coco(root: Path, pictures: Pictures, files: Sequence[Path], classes: Sequence[str] | None) -> Found:
-    """COCO json files, each a split by its name or its folder's; pictures are looked for beside them and by name."""
-    names = {file: split_name(file.name) or split_name(file.parent.name) for file in files}
+def _keep(contents: Mapping[Path, dict], part: str) -> bool:
+    """Whether ids can stay as they are: whole numbers, each once; repeated inside a file they stay, too, for the checks to name."""
+    ids = [[entry.get("id") for entry in content[part]] for content in contents.values()]
+    every = [k for one in ids for k in one]
+    return all(isinstance(k, int) for k in every) and (len(set(every)) == len(every) or any(len(set(one)) < len(one) for one in ids))
+
+
+def _split_names(root: Path, files: Sequence[Path]) -> dict[Path, str | None]:
+    """The split of each COCO file, by its name or its folder's below the root."""
+    names = {file: split_name(file.name) or (split_name(file.parent.name) if file.parent != root else None) for file in files}
     if len(files) > 1 and None in names.values():
         raise DataError(f"{root}: several COCO files, and {next(f.name for f in files if not names[f])} names no split; call them "
                         "train_annotations.json and val_annotations.json, or move the others away")
     if len(set(names.values())) < len(files):
         raise DataError(f"{root}: several COCO files of one split, {', '.join(file.name for file in files)}; move away those that do not count")
-    contents = {file: json.loads(file.read_bytes()) for file in files}
-    found, kinds = Found(), {}
-    keep = {part: _unique([entry.get("id") for content in contents.values() for entry in content[part] if isinstance(entry, dict)])
-            for part in ("images", "annotations")}
+    return names
+
+
+def read_coco(root: Path, pictures: Pictures, files: Sequence[Path], classes: Sequence[str] | None) -> Found:
+    """COCO json files, each a split by its name or its folder's; pictures are looked for beside them and by name."""
+    names, contents, found = _split_names(root, files), _contents(files), Found()
+    kinds: dict[str, int] = {}
+    keep = {part: _keep(contents, part) for part in ("images", "annotations")}
     for file, content in contents.items():
         ids: dict[str, object] = {}
+        places: dict[str, object] = {}
         for image in content["images"]:
-            if not isinstance(image, dict) or not {"id", "file_name"} <= image.keys():
-                raise DataError(f"{file}: an image lacks id or file_name; add it")
-            place = pictures.find(str(image["file_name"]), file.parent, names[file])
+            place = pictures.find(str(image["file_name"]), (file.parent,), names[file])
+            if places.setdefault(place, image["id"]) != image["id"]:
+                raise DataError(f"{file}: images {places[place]} and {image['id']} are both {place}; correct one's file_name, or remove it")
             ids[str(image["id"])] = image["id"] if keep["images"] else len(found.images) + 1
             found.images.append({**image, "id": ids[str(image["id"])], "file_name": place, **pictures.size(place, image)})
         for entry in content["categories"]:

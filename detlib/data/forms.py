@@ -2,9 +2,11 @@
 import os
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from itertools import takewhile
+from pathlib import Path, PurePath, PurePosixPath
 
 from PIL import Image, ImageOps
 
@@ -53,25 +55,26 @@ class Pictures:
             self.by_name[file.name].append(file)
             self.by_stem[file.stem].append(file)
 
-    def find(self, name: str, beside: Path, split: str | None = None) -> str:
-        """Where a picture of a name lies, relative to the folder with "/": where the name says, near its annotations, or the only one of that name.
+    def find(self, name: str, beside: Sequence[Path], split: str | None = None) -> str:
+        """Where a picture of a name lies, relative to the folder with "/": where the name says, near its annotations, or the best match of its path.
 
-        One that is not there keeps its place by name: opening or checking it says so. Raises DataError where several could be meant, or the
-        place is outside the folder.
+        One that is not there keeps its place by name: opening or checking it says so. Raises DataError where several could be meant.
         """
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            name = Path(name.replace("\\", "/")).name
-        for place in (self.root / name, beside / name):
-            if place.is_file():
-                return place.relative_to(self.root).as_posix()
-        same = self.by_name.get(Path(name).name, [])
+        path = PurePosixPath(name.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts:
+            path = PurePosixPath(*[part for part in path.parts if part not in ("/", "..")])
+        else:
+            for place in (self.root / path, *(folder / path for folder in beside)):
+                if place.is_file() and place.is_relative_to(self.root):
+                    return place.relative_to(self.root).as_posix()
+        same = _closest(path, self.by_name.get(path.name, []))
         if len(same) > 1 and split:
-            same = [file for file in same if any(split_name(part) == split for part in file.relative_to(self.root).parts[:-1])]
+            same = [file for file in same if any(split_name(part) == split for part in file.relative_to(self.root).parts[:-1])] or same
         if len(same) > 1:
-            raise DataError(f"{self.root}: several pictures are called {Path(name).name}: "
+            raise DataError(f"{self.root}: several pictures are called {path.name}: "
                             f"{', '.join(str(f.relative_to(self.root)) for f in same[:3])}; write the annotations' file names with their folders, "
                             "or rename them")
-        return (same[0] if same else self.root / name).relative_to(self.root).as_posix()
+        return (same[0] if same else self.root / path).relative_to(self.root).as_posix()
 
     def size(self, place: str, said: dict) -> dict[str, object]:
         """Width and height of a picture: as its annotations say, else as its header does, upright as EXIF says."""
@@ -84,6 +87,44 @@ class Pictures:
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise DataError(f"{path}: its annotations say no size, and the picture cannot be read ({error}); replace it or take it out") from None
         return {"width": width, "height": height}
+
+
+def _closest(path: PurePath, others: Sequence[PurePath]) -> list[PurePath]:
+    """Those of the paths whose folders agree with a path's the furthest, counted from the file's end."""
+    def agree(other: PurePath) -> int:
+        pairs = zip(reversed(path.parts[:-1]), reversed(other.parts[:-1]), strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    most = max(map(agree, others), default=0)
+    return [other for other in others if agree(other) == most]
+
+
+def splits_of_folders(images: Sequence[dict]) -> dict[str, list]:
+    """Ids of the images by the split that a folder of theirs names; those in no such folder are left out."""
+    parts: dict[str, list] = {}
+    for image in images:
+        if name := next((name for part in PurePosixPath(image["file_name"]).parts[:-1] if (name := split_name(part))), None):
+            parts.setdefault(name, []).append(image["id"])
+    return parts
+
+
+def ids_of_list(file: Path, images: Sequence[dict]) -> list:
+    """Ids of the images that a text file lists, one a line, by name, stem or path; of one name in several folders the path decides.
+
+    Raises DataError for a line that names no picture, or several.
+    """
+    named, ids = defaultdict(dict), {}
+    for image in images:
+        path = PurePosixPath(image["file_name"])
+        for name in (path.name, path.stem):
+            named[name][path] = image["id"]
+    for line in filter(None, map(str.strip, lines_of(file))):
+        path = PurePosixPath(line.replace("\\", "/"))
+        same = _closest(path, list(named.get(path.name, ())))
+        if len(same) != 1:
+            raise DataError(f"{file}: {line!r} is no picture of this data set; bring it, or take the line out" if not same else
+                            f"{file}: {line!r} could be {same[0]} or {same[1]}; write it with its folders")
+        ids[named[path.name][same[0]]] = True
+    return list(ids)
 
 
 def lines_of(file: Path) -> list[str]:

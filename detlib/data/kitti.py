@@ -11,12 +11,13 @@ from .forms import Found, Pictures, lines_of, numbers
 COLUMNS = ("truncated", "occluded", "alpha", "left", "top", "right", "bottom", "height_m", "width_m", "length_m", "x_m", "y_m", "z_m", "rotation_y")
 UNKNOWN = (-1, -1, -10, 0, 0, 0, 0, -1, -1, -1, -1000, -1000, -1000, -10)  # what the development kit writes for what is not known
 IGNORED = "DontCare"
+SPLITS = ("train", "val")  # the benchmark's test pictures have no labels, and the same numbers as others
 
 
 def files(root: Path, pictures: Pictures) -> list[Path]:
     """The label files in a folder: in a folder whose name begins with `label`, lines of 15 or 16 columns that begin with a word."""
     found = [file for file in sorted(root.rglob("label*/*.txt")) if not any(part.startswith(".") for part in file.relative_to(root).parts)]
-    return found if any(_is_label(file) for file in found[:20]) else []
+    return found if any(_is_label(file) for file in found) else []
 
 
 def _is_label(file: Path) -> bool:
@@ -28,12 +29,7 @@ def read(root: Path, pictures: Pictures, files: Sequence[Path], classes: Sequenc
     """Annotations of all label files; classes as named, else in alphabetical order."""
     found, ignored, rows = Found(), 0, []
     for number, file in enumerate(files, start=1):
-        same = pictures.by_stem.get(file.stem, [])
-        near = [picture for picture in same if picture.parent.parent == file.parent.parent] or same
-        if len(near) != 1:
-            raise DataError(f"{file}: {'no picture belongs' if not near else 'several pictures belong'} to it by name ({file.stem}); "
-                            "bring the picture to image_2, or take the labels away")
-        place = near[0].relative_to(root).as_posix()
+        place = _picture(root, file, pictures)
         found.images.append({"id": number, "file_name": place, **pictures.size(place, {})})
         for line, text in enumerate(lines_of(file), start=1):
             words = text.split()
@@ -42,7 +38,7 @@ def read(root: Path, pictures: Pictures, files: Sequence[Path], classes: Sequenc
             if words and words[0] == IGNORED:
                 ignored += 1
             elif words:
-                values = dict(zip(COLUMNS, numbers(words[1:15], file, line), strict=True))
+                values = dict(zip((*COLUMNS, "score"), numbers(words[1:], file, line), strict=False))  # a score is rare
                 rows.append((number, words[0], values, f"{file.relative_to(root).as_posix()} line {line}"))
     kinds = {name: k for k, name in enumerate(classes or sorted({row[1] for row in rows}), start=1)}
     for number, kind, values, where in rows:
@@ -53,8 +49,30 @@ def read(root: Path, pictures: Pictures, files: Sequence[Path], classes: Sequenc
                                   "bbox": [x1, y1, x2 - x1, y2 - y1], "where": where, "kitti": values})
     found.categories = [{"id": k, "name": name} for name, k in kinds.items()]
     found.notes += [f"{ignored} regions marked {IGNORED} have no class and are left out."] if ignored else []
+    folders = {(root / image["file_name"]).parent for image in found.images}
+    without = sum(picture.parent in folders for picture in pictures.files) - len(found.images)
+    found.notes += [f"{without} pictures have no labels and are left out."] if without else []
+    _splits(root, found)
+    return found
+
+
+def _picture(root: Path, file: Path, pictures: Pictures) -> str:
+    """The picture of a label file: in image_2 for label_2, else the only one of its name."""
+    same = pictures.by_stem.get(file.stem, [])
+    near = [picture for picture in same if picture.parent == file.parent.with_name(file.parent.name.replace("label", "image", 1))] or same
+    if len(near) != 1:
+        raise DataError(f"{file}: {'no picture belongs' if not near else 'several pictures belong'} to it by name ({file.stem}); "
+                        "bring the picture to image_2, or take the labels away")
+    return near[0].relative_to(root).as_posix()
+
+
+def _splits(root: Path, found: Found) -> None:
+    """The lists of ImageSets; raises DataError for a picture listed that has no labels."""
     place_of = {Path(image["file_name"]).stem: image["id"] for image in found.images}
     for file in sorted(root.rglob("ImageSets/*.txt")):
-        if file.stem in ("train", "val"):
-            found.splits[file.stem] = [place_of[name] for line in lines_of(file) if (name := line.strip()) in place_of]
-    return found
+        if file.stem in SPLITS:
+            names = [line.strip() for line in lines_of(file) if line.strip()]
+            if missing := [name for name in names if name not in place_of]:
+                raise DataError(f"{file}: {missing[0]} has no labels{f', nor have {len(missing) - 1} more' if len(missing) > 1 else ''}; "
+                                "bring them, or take the line out")
+            found.splits[file.stem] = [place_of[name] for name in names]

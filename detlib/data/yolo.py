@@ -1,6 +1,7 @@
 """YOLO: a text file a picture, a line an object, `class cx cy w h` as shares of the picture; names and splits in data.yaml.
 
-A line with more numbers is a polygon, `class x1 y1 x2 y2 ...`, and counts as the box around it. A picture without a text file has no objects.
+A line with more numbers is a polygon, `class x1 y1 x2 y2 ...`, and counts as the box around it; with `kpt_shape` in data.yaml they are keypoints
+behind the box, and left out, as is a score. A picture without a text file has no objects.
 """
 from collections import Counter
 from collections.abc import Sequence
@@ -9,15 +10,18 @@ from pathlib import Path
 import yaml
 
 from .coco import DataError
-from .forms import Found, Pictures, lines_of, numbers, split_name
+from .forms import Found, Pictures, ids_of_list, lines_of, numbers, split_name, splits_of_folders
 
 NAMES = ("classes.txt", "obj.names", "names.txt")
+NOTES = {"without": "pictures without a label file count as pictures without objects", "polygon": "polygons count as the boxes around them",
+         "score": "scores (a sixth column) are left out", "posed": "objects' keypoints are left out, their boxes are kept",
+         "outside": "pictures lie in folders that have no label files and are left out"}
 
 
 def files(root: Path, pictures: Pictures) -> list[Path]:
     """The label files in a folder: those that belong to a picture by name and place, and hold lines of numbers."""
     found = [label for file in pictures.files if (label := _label(root, file)).is_file()]
-    return found if any(_is_label(file) for file in found[:20]) else []
+    return found if any(map(_is_label, found)) else []
 
 
 def _label(root: Path, picture: Path) -> Path:
@@ -44,37 +48,46 @@ def _is_number(word: str) -> bool:
 
 def read(root: Path, pictures: Pictures, files: Sequence[Path], classes: Sequence[str] | None) -> Found:
     """Annotations of all label files; classes as named, else those of data.yaml or classes.txt."""
-    found, about = Found(), _about(root)
-    labels, counts, polygons, without = set(files), Counter(), 0, 0
-    inside = [file for file in pictures.files if _label(root, file).parent in {label.parent for label in files}]
+    found, about, places = Found(), _about(root, classes), {label.parent for label in files}
+    labels, counts, extras, posed = set(files), Counter(), Counter(), bool(about and about[1].get("kpt_shape"))
+    _no_orphans(root, labels)
+    inside = [file for file in pictures.files if _label(root, file).parent in places]
     for number, picture in enumerate(inside, start=1):
         place, label = picture.relative_to(root).as_posix(), _label(root, picture)
         size = pictures.size(place, {})
         found.images.append({"id": number, "file_name": place, **size})
-        without += label not in labels
+        extras["without"] += label not in labels
         for line, text in enumerate(lines_of(label) if label in labels else [], start=1):
             if not text.strip():
                 continue
-            kind, box = _object(text.split(), label, line)
-            polygons += len(text.split()) > 6
+            kind, box = _object(text.split(), label, line, posed)
+            extras["posed" if posed else "score" if len(text.split()) == 6 else "polygon"] += len(text.split()) > 5
             counts[kind] += 1
             width, height = size["width"], size["height"]
             found.annotations.append({"id": len(found.annotations) + 1, "image_id": number, "category_id": kind + 1, "iscrowd": 0,
                                       "bbox": [box[0] * width, box[1] * height, box[2] * width, box[3] * height],
                                       "where": f"{label.relative_to(root).as_posix()} line {line}"})
     found.categories = [{"id": k, "name": name} for k, name in enumerate(_names(root, about, classes, counts), start=1)]
-    found.notes += [f"{without} pictures without a label file count as pictures without objects."] if without else []
-    found.notes += [f"{polygons} polygons count as the boxes around them."] if polygons else []
+    extras["outside"] = len(pictures.files) - len(inside)
+    found.notes += [f"{extras[key]} {says}." for key, says in NOTES.items() if extras[key]]
     _splits(root, found, about)
     return found
 
 
-def _object(words: list[str], file: Path, line: int) -> tuple[int, list[float]]:
+def _no_orphans(root: Path, labels: set[Path]) -> None:
+    """Raises DataError for a label file, with objects, to which no picture belongs."""
+    places = {label.parent for label in labels}
+    for file in sorted(root.rglob("*.txt")):
+        if file not in labels and (file.parent in places or "labels" in file.relative_to(root).parts[:-1]) and _is_label(file):
+            raise DataError(f"{file}: no picture belongs to these labels by name and place; bring the picture, or take the labels away")
+
+
+def _object(words: list[str], file: Path, line: int, posed: bool) -> tuple[int, list[float]]:
     """Class number and box (x, y, w, h) as shares."""
     if len(words) < 5 or not words[0].removesuffix(".0").isdecimal():
         raise DataError(f"{file} line {line}: {' '.join(words)[:60]!r} is not `class cx cy w h`; correct the line")
     values = numbers(words[1:], file, line)
-    if len(values) in (4, 5):  # a fifth is a score
+    if len(values) in (4, 5) or posed:  # a fifth is a score
         cx, cy, w, h = values[:4]
         return int(float(words[0])), [cx - w / 2, cy - h / 2, w, h]
     if len(values) % 2:
@@ -83,8 +96,8 @@ def _object(words: list[str], file: Path, line: int) -> tuple[int, list[float]]:
     return int(float(words[0])), [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
 
 
-def _about(root: Path) -> tuple[Path, dict] | None:
-    """The yaml file of the data set, the one that has `names`; raises DataError where there are several."""
+def _about(root: Path, classes: Sequence[str] | None) -> tuple[Path, dict] | None:
+    """The yaml file of the data set, the one that has `names`; several are an error, and with `classes` named none of them counts."""
     found = []
     for file in sorted([*root.glob("*.y*ml"), *root.glob("*/*.y*ml")]):
         try:
@@ -93,22 +106,21 @@ def _about(root: Path) -> tuple[Path, dict] | None:
             raise DataError(f"{file}: not readable as yaml ({str(error).splitlines()[0]}); correct or remove it") from None
         if isinstance(content, dict) and "names" in content:
             found.append((file, content))
-    if len(found) > 1:
+    if len(found) > 1 and not classes:
         raise DataError(f"{root}: two readings of the classes, {' and '.join(str(file.relative_to(root)) for file, _ in found)}; "
                         "name them with --classes, or move one away")
-    return found[0] if found else None
+    return found[0] if len(found) == 1 else None
 
 
 def _names(root: Path, about: tuple[Path, dict] | None, classes: Sequence[str] | None, counts: Counter) -> list[str]:
-    lists = [file for name in NAMES for file in sorted(root.rglob(name))]
-    if classes:
-        names = list(classes)
-    elif about:
-        said = about[1]["names"]
-        names = [str(said[k]) for k in sorted(said)] if isinstance(said, dict) else [str(name) for name in said]
-    elif lists:
-        names = [line.strip() for line in lines_of(lists[0]) if line.strip()]
-    else:
+    lists = [(about[0], _of_yaml(*about))] if about and not classes else []
+    for file in [] if classes else [file for name in NAMES for file in sorted(root.rglob(name))]:
+        lists.append((file, [line.strip() for line in lines_of(file) if line.strip()]))
+    if differing := [(file, names) for file, names in lists if names != lists[0][1]]:
+        raise DataError(f"{root}: two readings of the classes, {', '.join(lists[0][1][:8])} ({lists[0][0].relative_to(root)}) and "
+                        f"{', '.join(differing[0][1][:8])} ({differing[0][0].relative_to(root)}); name them with --classes, or move one away")
+    names = list(classes or (lists[0][1] if lists else ()))
+    if not names:
         seen = ", ".join(f"{kind} ({count:,} times)" for kind, count in sorted(counts.items()))
         dummy = " ".join(f"name{k}" for k in range(max(counts, default=0) + 1))
         raise DataError(f"{root}: YOLO labels without names of their classes; the numbers are {seen}; name them in the order of their numbers: "
@@ -118,20 +130,28 @@ def _names(root: Path, about: tuple[Path, dict] | None, classes: Sequence[str] |
     return names
 
 
+def _of_yaml(file: Path, content: dict) -> list[str]:
+    """The classes of data.yaml, a list or a number for each; raises DataError where their numbers leave one out."""
+    said = content["names"]
+    if isinstance(said, list):
+        return [str(name) for name in said]
+    named = {int(k): str(name) for k, name in said.items() if str(k).isdecimal()} if isinstance(said, dict) else {}
+    if not named or len(named) < len(said) or sorted(named) != list(range(len(named))):
+        raise DataError(f"{file}: names must be a list of classes, or a class for each number from 0; correct it, or name them with --classes")
+    return [named[k] for k in range(len(named))]
+
+
 def _splits(root: Path, found: Found, about: tuple[Path, dict] | None) -> None:
     """The splits of data.yaml (folders, or lists of pictures), else those that the pictures' folders name."""
     if about:
         file, content = about
-        for name in ("train", "val", "valid", "test"):
+        for name in ("train", "val", "valid", "validation", "test"):
             for place in _listed(content.get(name)):
                 ids = _under(root, file.parent, Path(str(content.get("path") or ".")), place, found)
+                found.notes += [] if ids else [f"{file.name} names {place} for {name}, and no labelled picture is there."]
                 found.splits.setdefault(split_name(name), []).extend(ids)
         found.splits = {name: ids for name, ids in found.splits.items() if ids}
-    if not found.splits:
-        for image in found.images:
-            name = next((name for part in Path(image["file_name"]).parts[:-1] if (name := split_name(part))), None)
-            if name:
-                found.splits.setdefault(name, []).append(image["id"])
+    found.splits = found.splits or splits_of_folders(found.images)
 
 
 def _listed(value: object) -> list[str]:
@@ -139,12 +159,11 @@ def _listed(value: object) -> list[str]:
 
 
 def _under(root: Path, home: Path, base: Path, place: str, found: Found) -> list[int]:
-    """Ids of the images in a folder, or a list, that data.yaml names; its paths are often those of another machine, so the end of them counts."""
+    """Ids of the images in a folder, or a list, that data.yaml names; its `path` is often another machine's: its own place counts, too."""
     relative = [part for part in Path(place).parts if part not in ("..", ".", "/")]
     for start in (home / base, home, root):
         if (start / place).is_file() and place.endswith(".txt"):
-            names = {Path(line.strip()).name for line in lines_of(start / place) if line.strip()}
-            return [image["id"] for image in found.images if Path(image["file_name"]).name in names]
+            return ids_of_list(start / place, found.images)
     return [image["id"] for image in found.images if _contains(Path(image["file_name"]).parts[:-1], relative)]
 
 
