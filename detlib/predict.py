@@ -15,7 +15,7 @@ from .boxes import clip
 from .data.coco import ANNOTATIONS, DataError, Dataset, Split, clip_and_number, cut
 from .data.inputs import Plan, merged, plan_from
 from .data.loader import Cache, in_order, pad
-from .data.pictures import read_pixels
+from .data.pictures import PICTURES, read_pixels
 from .evaluate.coco import Detections, kept_detections
 from .experiments import Experiment
 from .machine import devices
@@ -24,7 +24,6 @@ from .runs import Run
 
 BATCH = 4
 PIXELS = 4_000_000  # of the pictures that go through the network together, as long as there are several
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm")
 NETWORK = ("width", "resnet", "extra_channels", "fpn_channels")  # what of a profile decides the shape of the weights
 Found = tuple[Tensor, Tensor, Tensor]  # of one picture: boxes (D, 4) xyxy px, labels (D,) in 1..K and scores (D,), best first
 

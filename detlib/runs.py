@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save
 from tqdm import tqdm
 
 from .anchors import BASELINE, SPECS, AnchorSpec
-from .data.coco import Dataset, safe_name
+from .data.coco import Dataset
 from .data.export import write_dataset
-from .data.folder import open_dataset, read_all
+from .data.folder import dataset_of, open_dataset, read_all
 from .data.inputs import choose, prepared
 from .data.lidar import Sensor, simulate
 from .experiments import KNOWN, PROFILES, Experiment, profile_name
@@ -65,19 +65,19 @@ def import_data(folder: str | Path, out: str | Path | None = None, name: str | N
 
     Boxes that cannot be used are refused, left out or cut, as `invalid` says, and what is written has none.
     """
-    dataset = open_dataset(folder, invalid, panorama=panorama or None, **reading)
-    about, sources = read_all(folder, **reading)
-    dataset = replace(dataset, name=safe_name(name)) if name else dataset
+    about, sources = read_all(folder, panorama=panorama or None, **reading)
+    dataset = dataset_of(Path(folder), about | ({"name": name} if name else {}), sources, invalid)
     out = Path(out) if out else home() / "data" / dataset.name
     for loss in write_dataset(dataset, out, "coco", sources):
         print(loss)
-    write_json(out / "dataset.json", {**about, "name": dataset.name, "panorama": dataset.panorama, "channels": dataset.channels})
+    write_json(out / "dataset.json", {**about, "name": dataset.name, "channels": dataset.channels})
     return out
 
 
 def export_data(folder: str | Path, form: str, out: str | Path, invalid: str = "raise") -> list[str]:
     """Write a data set in another form (`data.export.WRITERS`); -> what that form could not hold, in sentences."""
-    return write_dataset(open_dataset(folder, invalid), out, form, read_all(folder)[1])
+    about, sources = read_all(folder)
+    return write_dataset(dataset_of(Path(folder), about, sources, invalid), out, form, sources)
 
 
 class ProgressBar:

@@ -17,11 +17,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .data.coco import DataError, Split
+from .data.pictures import PICTURES
 from .evaluate.coco import Detections
 from .evaluate.outcomes import Outcome, outcome
 from .models.detector import SCORE_MIN
 from .plots.canvas import draw_on, enlarged, font
-from .predict import PICTURES, Trained, detect_each, picture_files, read_picture
+from .predict import Trained, detect_each, picture_files, read_picture
 
 WIDTH = 1024  # px, of a video: the page's
 TALLEST = 768  # px, of one picture in it

@@ -32,7 +32,7 @@ FIXES = {  # kind of finding -> what to do
     "unused category": "nothing, or take it out of the list: a class without objects cannot be learned or judged",
     "class missing": "bring pictures of it into this split, or re-split (`detlib import --splits`); its AP cannot be measured where it is missing",
     "no objects": "nothing if they are empty streets; else annotate them: what is not annotated is learned as background",
-    "too small": "nothing, or train on larger pictures: the finest grid has a cell every "f"{STRIDES[0]} px",
+    "too small": f"nothing, or train on larger pictures: the finest grid has a cell every {STRIDES[0]} px",
     "leak": "put all frames of a clip, and each picture, into one split: else the model is judged on what it has learned by heart",
 }
 NAMES = {"numbers": "not numbers", "width": "no width", "height": "no height", "image": "unknown image", "category": "unknown category"}

@@ -25,7 +25,11 @@ def open_dataset(folder: str | Path, invalid: str = "raise", clips: str | None =
     'raise', 'drop' (left out and counted) or 'clip' (cut at the image's edge, left out when nothing remains; counted). `clips`, `panorama` and
     `reading` (form, classes, splits, seed) say what a folder leaves open; one that says it all, in dataset.json, leaves nothing open.
     """
-    root, about, sources = Path(folder), *read_all(folder, clips, panorama, **reading)
+    return dataset_of(Path(folder), *read_all(folder, clips, panorama, **reading), invalid)
+
+
+def dataset_of(root: Path, about: dict, sources: dict[str, Source], invalid: str = "raise") -> Dataset:
+    """The data set that `read_all` has read from a folder; `invalid` as in `open_dataset`."""
     categories = tuple(dict.fromkeys(c["name"] for source in sources.values() for c in sorted(source.content["categories"], key=lambda c: c["id"])))
     splits = {name: _split(name, root, source, categories, invalid, about["panorama"], about["clip_names"]) for name, source in sources.items()}
     return Dataset(name=safe_name(about.get("name") or root.resolve().name), root=root, panorama=about["panorama"],

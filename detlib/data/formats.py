@@ -113,8 +113,7 @@ def _by_share(root: Path, content: Found, kind: str, text: str, seed: int, clips
     names = [list(groups)[k] for k in np.random.default_rng(seed).permutation(len(groups))]
     count = min(len(names) - 1, max(1, round(float(text) * len(names))))
     chosen = set(names[:count])
-    return {"train": [id for name in groups if name not in chosen for id in groups[name]], "val": [id for name in groups if name in chosen
-                                                                                                   for id in groups[name]]}
+    return {split: [k for name, ids in groups.items() if (name in chosen) == (split == "val") for k in ids] for split in ("train", "val")}
 
 
 def _by_list(content: Found, file: Path, name: str) -> list:

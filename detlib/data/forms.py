@@ -11,8 +11,8 @@ from pathlib import Path, PurePath, PurePosixPath
 from PIL import Image, ImageOps
 
 from .coco import DataError
+from .pictures import PICTURES
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm")
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm")  # what a picture file may end in
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes of them; 32-bit integers come as "I", too
 DARK = 4096  # a picture of 16 bits whose values all lie below this is nearly black in 8
 
