@@ -8,6 +8,7 @@ import pytest
 from conftest import coco, write_dataset
 from PIL import Image
 
+from detlib import plots
 from detlib.cli import main
 from detlib.data.checks import FIXES, check, same_boxes
 from detlib.data.coco import DataError
@@ -163,3 +164,17 @@ def test_boxes_at_the_seam_of_a_panorama_become_two(tmp_path):
     assert boxes["area"].tolist() == [320, 880, 60, 140, 5 * 2] and kinds(check(root, pictures=False)) == ["too small"] * 2
     with pytest.raises(DataError, match=r"annotation 100 .*box reaches 44.0 px outside .*and 1 more"):
         open_dataset(write_dataset(tmp_path / "e", {"train": content, "val": content}, pictures=False))
+
+
+def test_the_gallery_shows_each_kind_that_has_a_place(tmp_path):
+    """An inverted box and one without width are marked where they lie; a missing picture is not shown, and nothing is fine."""
+    splits = sound()
+    splits["train"]["annotations"][0]["bbox"], splits["train"]["annotations"][2]["bbox"] = [30, 20, -4, 6], [20, 20, 0, 0]
+    splits["val"]["annotations"][0]["bbox"] = [60, 20, 30, 6]
+    root = write_dataset(tmp_path / "d", splits)
+    (root / "images/a_2.png").unlink()
+    figure = plots.gallery(check(root))
+    shown = [axes for axes in figure.axes if axes.images]
+    assert [axes.get_title(loc="left").split("\n")[0] for axes in shown] == ["no width", "outside", "no width"]
+    assert [len(axes.lines) for axes in shown] == [0, 0, 1] and "3 findings" in figure.get_supxlabel()
+    assert figure.png() and plots.gallery(check(write_dataset(tmp_path / "e", sound()))).png()

@@ -1,4 +1,5 @@
 """What `checks.check` found, as pictures."""
+import re
 from itertools import islice, zip_longest
 from textwrap import wrap
 
@@ -40,8 +41,9 @@ def gallery(found: Checked, most: int = MOST) -> Figure:
 
 def _draw(axes: Axes, found: Checked, row: dict) -> None:
     frame = found.frames[row["split"]][row["frame"]]
-    axes.set_title("\n".join([plain(row["kind"], 40), *wrap(plain(row["what"], 90), 34)]), fontsize=8.5)
-    where = f"{frame.file_name.rpartition('/')[2]}, {row['annotation']}".removesuffix(", ")
+    axes.set_title("\n".join([plain(row["kind"], 40), *wrap(plain(_short(row["what"]), 90), 34)]), fontsize=8.5)
+    name = frame.file_name.rpartition("/")[2]
+    where = ", ".join(filter(None, [name, _short(row["annotation"]).removeprefix(f"{name.rpartition('.')[0]}.xml ")]))
     axes.text(0, -0.03, plain(where, 44), transform=axes.transAxes, fontsize=7, color=FAINT, va="top")
     try:
         pixels = read_pixels(found.root / frame.file_name, frame.image_hw)
@@ -56,6 +58,13 @@ def _draw(axes: Axes, found: Checked, row: dict) -> None:
     low, high = np.minimum(corners[:2], corners[2:]), np.maximum(corners[:2], corners[2:])
     axes.add_patch(Rectangle(low - 0.5, *(high - low), fill=False, edgecolor=WRONG, linewidth=1.6,
                              path_effects=[withStroke(linewidth=3, foreground="#000000CC")]))
+    if (high <= low).any():  # nothing of such a box would be seen
+        axes.plot(*((low + high) / 2), "x", color=WRONG, markersize=14, markeredgewidth=2)
     half = np.minimum(np.maximum((high - low).max() * CONTEXT, LEAST), [width, height]) / 2
     middle = np.clip((low + high) / 2, half - 0.1 * half, [width, height] - 0.9 * half)  # a tenth beyond the edge shows what sticks out
     axes.set(xlim=(middle[0] - half[0], middle[0] + half[0]), ylim=(middle[1] + half[1], middle[1] - half[1]))
+
+
+def _short(text: str) -> str:
+    """A text with files by their names alone."""
+    return re.sub(r"\S*/", "", text)
