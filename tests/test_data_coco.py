@@ -131,6 +131,10 @@ def test_subset_keeps_boxes_with_their_frames(small):
 def test_clip_names():
     assert clip_and_number("images/train/trip007_glos_Video00000_85.png") == ("trip007_glos_Video00000", 85)
     assert clip_and_number("holiday.jpg") == ("holiday", 0)
+    assert clip_and_number("s1/0001.png") == ("s1", 1) and clip_and_number("s2/img_0001.png") == ("s2/img", 1)
+    assert clip_and_number("images/train/000012.png") == ("train", 12) and clip_and_number("000012.png") == ("frames", 12)
+    assert clip_and_number("JPEGImages/frame0007.jpg") == ("frame", 7) and clip_and_number("2021-03-04.png") == ("2021-03", 4)
+    assert clip_and_number(f"a_{10**20}.png") == ("a_100", 0)  # no number that a table could not hold
 
 
 def test_the_real_annotations(real):

@@ -155,10 +155,10 @@ def test_kitti_by_hand(tmp_path):
     (tmp_path / "training/label_2/000001.txt").write_text(line.replace("Car", "Van"))
     with pytest.raises(DataError, match="nothing says which are train and which val; say how: --splits share"):
         open_dataset(tmp_path)
-    data = open_dataset(tmp_path, splits="share=0.5")
+    data = open_dataset(tmp_path, splits="share=0.5", clips="none")
     assert data.categories == ("Car", "Van") and sum(len(s) for s in data.splits.values()) == 2
     assert data["train"].boxes[CORNERS].values.tolist() == [[10.25, 12, 20.5, 18.75]]
-    export(data, tmp_path / "out", "kitti", read_all(tmp_path, splits="share=0.5")[1])
+    export(data, tmp_path / "out", "kitti", read_all(tmp_path, clips="none", splits="share=0.5")[1])
     words = (tmp_path / "out/training/label_2/000000.txt").read_text().split()
     assert words[0] == "Car" and [float(w) for w in words[1:]] == [float(w) for w in line.split()[1:]]
 
@@ -230,6 +230,14 @@ def test_frames_of_a_film_are_not_torn_apart(tmp_path):
     data = open_dataset(tmp_path / "film", classes=["a"], splits="clips=0.25")
     assert [len(s.clips) for s in data.splits.values()] == [6, 2] and not set(data["train"].clips) & set(data["val"].clips)
     assert open_dataset(tmp_path / "film", classes=["a"], splits="clips=0.25", seed=1)["val"].clips != data["val"].clips
+    for film in range(8):  # the same film once more, a folder each
+        for part, ending in (("images", "png"), ("labels", "txt")):
+            (at := tmp_path / "folders" / part / f"f{film}").mkdir(parents=True)
+            for k in range(4):
+                (tmp_path / "film" / part / f"f{film}_{k}.{ending}").rename(at / f"{k}.{ending}")
+    refuse(tmp_path / "folders", "frames of 8 clips.*take whole clips, --splits clips=0.2", classes=["a"], splits="share=0.25")
+    data = open_dataset(tmp_path / "folders", classes=["a"], splits="clips=0.25")
+    assert [(len(s), len(s.clips)) for s in data.splits.values()] == [(24, 6), (8, 2)]
     noise = open_dataset(tmp_path / "noise", classes=["a"], splits="share=0.25")
     assert [len(s.clips) for s in noise.splits.values()] == [24, 8]
     refuse(tmp_path / "noise", "these are frames of 1 clips", classes=["a"], splits="share=0.25", clips="names")

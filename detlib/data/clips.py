@@ -22,7 +22,7 @@ def clip_rule(files: Sequence[Path], seed: int = 0) -> tuple[str, str]:
     """
     named = defaultdict(dict)
     for file in files:
-        clip, number = clip_and_number(file.name)
+        clip, number = clip_and_number(file.as_posix())
         named[file.parent, clip][number] = file
     neighbours = [(at[k], at[k + 1]) for at in named.values() for k in sorted(at) if k + 1 in at]
     if not neighbours:
@@ -30,10 +30,7 @@ def clip_rule(files: Sequence[Path], seed: int = 0) -> tuple[str, str]:
     rng = np.random.default_rng(seed)
     chosen = [neighbours[k] for k in sorted(rng.permutation(len(neighbours))[:PAIRS])]
     others = [(files[a], files[b]) for a, b in rng.integers(0, len(files), (PAIRS, 2)) if a != b and not _near(files[a], files[b])]
-    try:
-        near, far = ([_difference(*pair) for pair in pairs] for pairs in (chosen, others))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        near, far = [], []
+    near, far = ([value for pair in pairs if (value := _difference(*pair)) is not None] for pairs in (chosen, others))
     if len(near) < FEWEST or len(far) < FEWEST:
         return "names", "Pictures with numbered names count as frames of clips; too few of them can be compared (--clips names, or none)."
     more = float(np.mean(np.less.outer(near, far)))
@@ -48,13 +45,16 @@ def clip_rule(files: Sequence[Path], seed: int = 0) -> tuple[str, str]:
 
 def _near(one: Path, other: Path) -> bool:
     """Whether two pictures stand within ten of each other under one name."""
-    (clip, number), (clip2, number2) = clip_and_number(one.name), clip_and_number(other.name)
+    (clip, number), (clip2, number2) = clip_and_number(one.as_posix()), clip_and_number(other.as_posix())
     return (one.parent, clip) == (other.parent, clip2) and abs(number - number2) < 10
 
 
-def _difference(one: Path, other: Path) -> float:
-    """Mean absolute difference of two thumbnails of equal mean and contrast."""
-    return float(np.abs(_thumbnail(one) - _thumbnail(other)).mean())
+def _difference(one: Path, other: Path) -> float | None:
+    """Mean absolute difference of two thumbnails of equal mean and contrast; None where a picture cannot be read."""
+    try:
+        return float(np.abs(_thumbnail(one) - _thumbnail(other)).mean())
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
 
 
 def _thumbnail(file: Path) -> np.ndarray:

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,8 @@ from torchvision.transforms.functional import resize
 from .pictures import read_pixels
 
 ANNOTATIONS = "_annotations.json"
+PLAIN_FOLDERS = {"images", "image", "imgs", "img", "pictures", "frames", "jpegimages", "data", "train", "training", "val", "valid", "validation",
+                 "test", "testing", "extension"}
 SIZES = ("small", "medium", "large")
 COLUMNS = ["frame", "image_id", "clip", "label", "category", "x1", "y1", "x2", "y2", "width", "height", "size", "aspect", "area", "crowd",
            "distance", "visible", "annotation"]
@@ -191,9 +193,15 @@ def derive_size_limits(splits: dict[str, Split]) -> tuple[float, float]:
 
 
 def clip_and_number(file_name: str) -> tuple[str, int]:
-    """Clip and frame number from a file's name: what stands before and after its last underscore; else a clip of its own."""
-    found = re.fullmatch(r"(.+)_(\d+)", Path(file_name).stem)
-    return (found[1], int(found[2])) if found else (Path(file_name).stem, 0)
+    """Clip and frame number from a picture's path: its folders with what stands before the number at the name's end, and that number.
+
+    Folders that only say what lies in them (images, train) do not count, but where a name is nothing but a number; a name without one is a clip.
+    """
+    *folders, _ = PurePosixPath(file_name).parts
+    stem, number = re.fullmatch(r"(.*?)[_. -]?(\d{1,18})?", PurePosixPath(file_name).stem).groups()
+    telling = [name for name in folders if not set(re.findall(r"[a-z]+", name.lower())) & PLAIN_FOLDERS]
+    clip = "/".join([*telling, stem] if stem else telling or folders[-1:])
+    return clip or "frames", int(number or 0)
 
 
 def safe_name(name: str) -> str:

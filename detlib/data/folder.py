@@ -2,6 +2,7 @@
 import hashlib
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,22 +41,25 @@ def dataset_of(root: Path, about: dict, sources: dict[str, Source], invalid: str
 def read_all(folder: str | Path, clips: str | None = None, panorama: bool | None = None, **reading: object) -> tuple[dict, dict[str, Source]]:
     """What is known of a folder as a whole (as dataset.json has it, panorama and clip_names always), and its splits as they were read.
 
-    Whether numbered names are frames of clips or just numbered pictures, `clips` says ('names', 'none'), else dataset.json, else the pictures do,
-    in any form but the workbook's own, where they are frames. Raises DataError where there is nothing to read.
+    Whether numbered names are frames of clips or just numbered pictures, `clips` says ('names', 'none'), else dataset.json, else the pictures do;
+    in the workbook's own form, pictures all called NAME_k are frames. Form, classes or splits that are asked for go before that form.
+    Raises DataError where there is nothing to read.
     """
     root = Path(folder)
     about = {"panorama": False, **about_folder(root)}
     files = {path.name.removesuffix(ANNOTATIONS): path for path in sorted(root.glob("*" + ANNOTATIONS)) if path.name != ANNOTATIONS}
-    if files:
+    asked = {key: value for key, value in reading.items() if value is not None}
+    if files := {} if asked.keys() & {"form", "classes", "splits"} else files:
         sources = {name: _read(files[name]) for name in sorted(files, key=lambda n: (n != "train", n != "val", n))}
     else:
-        found = read_folder(root, clips=clips, **{key: value for key, value in reading.items() if value is not None})
+        found = read_folder(root, clips=clips, **asked)
         sources = found.sources
         print(*found.notes, sep="\n", end="\n" if found.notes else "")
     if panorama is not None:
         about["panorama"] = panorama
-    if clips is None and "clip_names" not in about and not files:
-        clips, why = clip_rule([root / image["file_name"] for source in sources.values() for image in source.content["images"]])
+    names = [str(image["file_name"]) for source in sources.values() for image in source.content["images"]]
+    if clips is None and "clip_names" not in about and not (files and all(re.search(r"_\d+\.", name) for name in names)):
+        clips, why = clip_rule([root / name for name in names])
         print(why)
     return about | {"clip_names": clips == "names" if clips else about.get("clip_names", True)}, sources
 

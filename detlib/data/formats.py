@@ -76,6 +76,8 @@ def _parts(root: Path, content: Found, splits: str | Sequence[str] | None, seed:
     if not wanted:
         if content.splits:
             return content.splits
+        if content.trouble:
+            raise DataError(f"{content.trouble}; or split another way: {HOW}") from content.trouble
         raise DataError(f"{root}: {len(content.images):,} pictures, and nothing says which are train and which val; say how: {HOW}")
     if wanted == ["folder"]:
         return _by_folder(root, content)
@@ -107,7 +109,7 @@ def _by_share(root: Path, content: Found, kind: str, text: str, seed: int, clips
         torn = {clip_and_number(image["file_name"])[0] for image in images}
         if rule == "names" and len(torn) < len(images):
             raise DataError(f"{root}: these are frames of {len(torn)} clips, and a share of the pictures would put neighbours into train and val: "
-                            "the model would be judged on what it has seen; take whole clips, --splits clips=0.2")
+                            "the model would be judged on what it has seen; take whole clips, --splits clips=0.2; if they are no film, --clips none")
     if len(groups) < 2:
         raise DataError(f"{root}: one {'clip' if kind == 'clips' else 'picture'} cannot be split; bring more, or name lists: {HOW}")
     names = [list(groups)[k] for k in np.random.default_rng(seed).permutation(len(groups))]

@@ -2,7 +2,7 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import takewhile
@@ -25,6 +25,14 @@ class Found:
     categories: list[dict] = field(default_factory=list)
     splits: dict[str, list] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    trouble: DataError | None = None  # of the lists that name the splits: an error where no other splits are asked for
+
+    def split_by(self, read: Callable[[], None]) -> None:
+        """Let `read` set the splits, and keep the trouble that it has."""
+        try:
+            read()
+        except DataError as error:
+            self.splits, self.trouble = {}, error
 
     @cached_property
     def _ids(self) -> set:

@@ -52,7 +52,7 @@ def read(root: Path, pictures: Pictures, files: Sequence[Path], classes: Sequenc
     folders = {(root / image["file_name"]).parent for image in found.images}
     without = sum(picture.parent in folders for picture in pictures.files) - len(found.images)
     found.notes += [f"{without} pictures have no labels and are left out."] if without else []
-    _splits(root, found)
+    found.split_by(lambda: _splits(root, found))
     return found
 
 

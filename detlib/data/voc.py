@@ -51,7 +51,7 @@ def read(root: Path, pictures: Pictures, files: Sequence[Path], classes: Sequenc
     if len(places := Counter(image["file_name"] for image in found.images)) < len(found.images):
         raise DataError(f"{root}: several xml files are of {places.most_common(1)[0][0]}; keep one")
     found.categories = [{"id": k, "name": name} for name, k in kinds.items()]
-    _splits(root, found, place_of)
+    found.split_by(lambda: _splits(root, found, place_of))
     without = len(pictures.files) - len({image["file_name"] for image in found.images} & {f.relative_to(root).as_posix() for f in pictures.files})
     if without:
         found.notes.append(f"{without} pictures have no xml file and are left out.")

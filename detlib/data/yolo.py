@@ -70,7 +70,7 @@ def read(root: Path, pictures: Pictures, files: Sequence[Path], classes: Sequenc
     found.categories = [{"id": k, "name": name} for k, name in enumerate(_names(root, about, classes, counts), start=1)]
     extras["outside"] = len(pictures.files) - len(inside)
     found.notes += [f"{extras[key]} {says}." for key, says in NOTES.items() if extras[key]]
-    _splits(root, found, about)
+    found.split_by(lambda: _splits(root, found, about))
     return found
 
 
