@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,10 +77,11 @@ def forecast(dataset: Dataset, profile: str | None = None, seeds: int | None = N
         about = notebook["metadata"].get("detlib", {})
         names, minutes = about.get("trains", []), 0.0
         wanted = [parse(name, profile) for name in names] + repeats(profile, seeds, about.get("repeats", []))
+        wanted = [experiment for experiment in wanted if experiment.split in dataset or dataset.name == "simulated"]  # which is made when needed
         todo = [experiment for experiment in wanted if not runs.find_run(experiment, dataset)]
         for experiment in todo:
             key = (experiment.backbone, experiment.neck, experiment.head_depth)
-            timed[key] = timed.get(key) or step_seconds(experiment, dataset)
+            timed[key] = timed.get(key) or step_seconds(replace(experiment, split="train"), dataset)
             step, frame = timed[key]
             minutes += (experiment.sizes.steps * step + experiment.sizes.validations * len(dataset["val"]) * frame) / 60
         rows.append({"notebook": path.stem, "trains": (", ".join(names) or "nothing") + (" and repeats" if len(wanted) > len(names) else ""),

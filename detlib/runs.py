@@ -20,6 +20,7 @@ from .data.export import write_dataset
 from .data.folder import dataset_of, open_dataset, read_all
 from .data.inputs import choose, prepared
 from .data.lidar import Sensor, simulate
+from .data.second_city import second_city
 from .experiments import KNOWN, PROFILES, Experiment, profile_name
 from .files import write_atomic, write_json
 from .fitting import fit_split, from_json, to_json
@@ -39,24 +40,32 @@ def outputs() -> Path:
 
 
 def open_data(data: str | Path | None = None, profile: str | None = None, splits: Sequence[str] = ("train", "val"), images: bool = True,
-              invalid: str | None = None) -> Dataset:
+              invalid: str | None = None, **reading: Any) -> Dataset:
     """A data set by name or folder; None is DETLIB_DATA, else `simulated`, which is made when it is not there yet.
 
     `splits` are those that simulated data must have; `images=False` makes their annotations only. A folder is read as it is; `invalid`
-    ('raise', 'drop' or 'clip'; None is DETLIB_INVALID, else 'raise') is what happens to boxes that cannot be used.
+    ('raise', 'drop' or 'clip'; None is DETLIB_INVALID, else 'raise') is what happens to boxes that cannot be used, and
+    `reading` what the folder leaves open (clips, panorama, form, classes, splits, seed; see `folder.open_dataset`).
     """
     data, profile = str(data or os.environ.get("DETLIB_DATA") or "simulated"), profile_name(profile)
     if data == "simulated":
         sizes, folder = PROFILES[profile], home() / "data" / f"simulated-{profile}"
         simulate(folder, splits=tuple(splits), sensor=Sensor(**sizes.sensor), clips=sizes.clips, images=images, progress=ProgressBar())
         return open_dataset(folder)
-    folder = Path(data).expanduser()
-    dataset = open_dataset(folder if folder.is_absolute() or folder.is_dir() else home() / folder,
-                           invalid or os.environ.get("DETLIB_INVALID") or "raise")
+    dataset = open_dataset(own_folder(data), invalid or os.environ.get("DETLIB_INVALID") or "raise", **reading)
     plan = choose(dataset, PIXELS.get(profile, MOST_PIXELS))
     if plan:
         print(f"{dataset.name}: {plan.reason}.")
     return prepared(dataset, plan)
+
+
+def own_folder(data: str | Path | None = None, profile: str | None = None) -> Path:
+    """The folder of a reader's own data: as named, else DETLIB_DATA; where neither names one, a second simulated city, made on first use."""
+    data = str(data or os.environ.get("DETLIB_DATA") or "simulated")
+    if data == "simulated":
+        return second_city(home() / "data" / f"second-city-{profile_name(profile)}", profile)
+    folder = Path(data).expanduser()
+    return folder if folder.is_absolute() or folder.is_dir() else home() / folder
 
 
 def import_data(folder: str | Path, out: str | Path | None = None, name: str | None = None, panorama: bool = False, invalid: str = "raise",

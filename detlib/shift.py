@@ -17,6 +17,7 @@ __all__ = ["distances", "effective", "independent_frames", "own_halves", "respli
 
 FEWEST_WAYS = 20  # to divide train's clips, from which on 5 % of them can be told
 TRUSTED = 0.3  # half an interval by its AP, up to which the AP is taken as it stands
+FOUND = 0.005  # AP under which there is nothing to be trusted
 FIRM, LOOSE = 20.0, 2.0  # effective clips: without a run, from the first on an AP is taken as it stands, under the second not at all; with 20, half
 # an interval is TRUSTED where the clips' APs spread by two thirds of their mean
 
@@ -125,6 +126,8 @@ def _verdict(row: Mapping[str, float], largest: float) -> str:
     if row["clips"] == 1:
         return "not at all: 1 clip"
     if np.isfinite(row["low"]):
+        if row["ap"] < FOUND:
+            return "not at all: next to nothing is found"
         half = (row["high"] - row["low"]) / 2
         if half <= TRUSTED * row["ap"]:
             return f"trusted, to ±{half:.2f}"

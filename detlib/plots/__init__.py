@@ -13,6 +13,7 @@ from .findings import gallery
 from .ladder import ladder
 from .proofs import depth_toy, focal_curves, focal_scores, footprints, head_reach, initial_foreground, loss_shares, reach
 from .shift import clip_profiles, shift_distances, trusted
+from .starts import learning_curve
 from .strips import strips, through_rungs
 from .style import class_colours, draw_boxes, number, pictures, rung_colour
 from .training import class_values, classes, first_steps, interval_note, intervals, losses, progress, truth_and_found, validation

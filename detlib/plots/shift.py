@@ -169,7 +169,7 @@ def trusted(table: pd.DataFrame, split: Split, run: str = "") -> Figure:
     axes[0, 0].set_yticks(range(len(table)), [plain(name) for name in table.index])
     axes[0, 0].xaxis.set_major_locator(MaxNLocator(8, integer=True))
     if measured_ap:
-        axes[0, 1].set(xlabel="AP, 0 to 1", xlim=(0, min(1, 1.15 * float(np.nanmax(table[["ap", "high"]].to_numpy())) + 0.02)))
+        axes[0, 1].set(xlabel="AP, 0 to 1", xlim=(0, min(1, max(0.1, 1.15 * float(np.nanmax(table[["ap", "high"]].to_numpy()))))))
     for ax in axes[0]:
         ax.grid(axis="y", visible=False)
     return figure

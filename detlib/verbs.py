@@ -1,0 +1,275 @@
+"""What each verb of the command line does; imports stand in the functions, so that `detlib --help` needs none of them."""
+import json as _json
+import sys
+from pathlib import Path
+
+LISTED = 5  # findings of a kind that `check` prints
+
+
+def check(folder: Path, json: bool, annotations_only: bool, **reading: object) -> int:
+    """Print what is wrong with a data set: counts by kind, then the findings."""
+    from .data.checks import check as look
+
+    found = look(folder, pictures=not annotations_only, **reading)
+    if json:
+        print(_json.dumps({"images": found.images, "boxes": found.boxes, "findings": found.listed()}))
+        return 0
+    print(f"{folder}: {found.images:,} pictures, {found.boxes:,} boxes, {len(found.findings):,} findings")
+    for kind, rows in found.findings.groupby("kind", sort=False):
+        print(f"\n{kind}: {len(rows):,}\n  {rows['fix'].iloc[0]}")
+        for row in rows.head(LISTED).itertuples():
+            print(f"  - {row.split}, {row.file}{f', {row.annotation}' if row.annotation else ''}: {row.what}")
+        if len(rows) > LISTED:
+            print(f"  - and {len(rows) - LISTED:,} more: --json prints all")
+    return 0
+
+
+def bring(folder: Path, out: Path | None, name: str | None, panorama: bool, invalid: str | None, **reading: object) -> None:
+    """Write a data set of any known form into data/ as the workbook's own."""
+    from . import runs
+
+    path = runs.import_data(folder, out, name=name, panorama=panorama, invalid=invalid or "raise", **reading)
+    print(f"{path}\nNow: detlib check {path}; make workbook DATA={path}")
+
+
+def explore(data: str | None, profile: str | None, invalid: str | None, out: Path | None, json: bool) -> None:
+    """Draw the figures that need nothing but a data set, and print its summary."""
+    from . import runs
+    from .asked import Asked
+    from .catalogue import EXPLORING, FIGURES, TABLES
+    from .files import write_atomic
+
+    asked = Asked(data, profile, invalid)
+    out = out or runs.outputs() / "figures" / asked.dataset.name
+    written = {name: out / f"{name}.png" for name in EXPLORING}
+    for name, path in written.items():
+        write_atomic(path, FIGURES[name].make(asked).png())
+        if not json:
+            print(f"{path}: {FIGURES[name].what}")
+    summary = TABLES["summary"].make(asked)
+    print(_json.dumps({"summary": summary.to_dict(), "figures": {name: str(path) for name, path in written.items()}}, default=str) if json
+          else "\n" + summary.to_string())
+
+
+def simulate(profile: str | None, out: Path | None, splits: list[str], seed: int, frames: int, processes: int | None) -> None:
+    """Write simulated data of a profile's sizes."""
+    from . import runs
+    from .data import lidar
+    from .experiments import PROFILES, profile_name
+
+    name = profile_name(profile)
+    sizes = PROFILES[name]
+    folder = lidar.simulate(out or runs.home() / "data" / f"simulated-{name}", splits=tuple(splits), sensor=lidar.Sensor(**sizes.sensor), seed=seed,
+                            clips=sizes.clips, frames_per_clip=frames, processes=processes, progress=runs.ProgressBar())
+    print(folder)
+
+
+def train(rung: str, data: str | None, profile: str | None, invalid: str | None, seed: int, seeds: str | None, changes: list[str],
+          init: Path | None) -> None:
+    """Train one rung or the ladder, for one or several seeds."""
+    from . import runs
+    from .experiments import LADDER, NULL, parse, profile_name, seed_count
+    from .train import fit
+
+    if init:
+        changes = [*changes, f"weights={runs.weights_name(init)}"]
+    number, names = seed_count(seeds), [name for name, _ in LADDER] if rung == "LADDER" else [rung]
+    wanted = [(name, k) for k in range(seed, seed + number) for name in names]
+    if rung == "LADDER" and number > 1:
+        wanted += [(NULL, k) for k in range(seed + number, seed + 2 * number)]
+    for name, k in wanted:
+        experiment = parse("+".join([name, *changes]), profile, k)
+        dataset = runs.open_data(data, profile_name(profile), splits=("train", "val", experiment.split), invalid=invalid)
+        if experiment.split not in dataset:
+            print(f"{name}: not run: no {experiment.split} in this data")
+            continue
+        run = fit(experiment, dataset)
+        found = run.metrics
+        print(f"{name}, seed {k}: mAP {_value(found['mAP'])} over {found['classes_with_objects']} of {found['classes']} classes; {run.folder}")
+
+
+def cost(profile: str | None, measure: bool, json: bool) -> None:
+    """Count parameters and anchors; measure what running takes."""
+    import pandas as pd
+
+    from .models.tables import costs
+
+    rows = costs(profile)
+    if measure:
+        from .cost import measured
+
+        print("Measuring each network once; this takes some minutes.", file=sys.stderr)
+        rows = {name: rows[name] | found for name, found in measured(profile).items()}
+    print(_json.dumps(rows) if json else pd.json_normalize(list(rows.values())).set_index(pd.Index(rows)).to_string(float_format="{:.1f}".format))
+
+
+def anchors(action: str, file: Path, fit_on: Path | None, budget: int | None, objective: str, out: Path | None, invalid: str, json: bool,
+            **options: str) -> None:
+    """Coverage of an anchor set, or a fitted set and its coverage."""
+    import time
+
+    from .anchors import BASELINE, SPECS
+    from .coverage import coverage
+    from .data.folder import open_annotations
+    from .fitting import fit_split, from_json, listing, split_boxes, to_json
+
+    name, split = options["anchors"], open_annotations(file, invalid)
+    counts = BASELINE.per_cell if budget is None else None
+    start = time.perf_counter()
+    if action == "fit":
+        spec = fit_split(split, counts=counts, budget=budget, objective=objective)
+        if out:
+            to_json(spec, out, {"fitted to": file.name, "boxes": len(split.boxes), "image_hw": split.image_hw, "objective": objective})
+    elif name == "fitted":
+        if not fit_on:
+            raise ValueError("--anchors fitted needs --fit-on TRAIN.json: a set is judged on other boxes than it was fitted to")
+        spec = fit_split(open_annotations(fit_on, invalid), counts=counts, budget=budget, objective=objective)
+    else:
+        spec = SPECS[name] if name in SPECS else from_json(name)[0]
+    found = coverage(spec, split_boxes(split), split.image_hw)
+    result = {"recall@0.5": found.recall(0.5), "mean_iou": found.mean, "anchors": spec.count(spec.padded(split.image_hw)),
+              "seconds": time.perf_counter() - start}
+    if json:
+        print(_json.dumps(result))
+    else:
+        print(listing(spec), *(f"{key}: {value:.3f}" if isinstance(value, float) else f"{key}: {value:,}" for key, value in result.items()),
+              *([f"kept in {out}"] if action == "fit" and out else []), sep="\n")
+
+
+def figure(name: str | None, out: Path | None, json: bool, **asked: object) -> None:
+    """Draw a figure of the catalogue."""
+    from . import runs
+    from .asked import Asked
+    from .catalogue import FIGURES, entry, listing
+    from .files import write_atomic
+
+    if name is None:
+        print(_json.dumps({key: value.what for key, value in FIGURES.items()}) if json else listing(FIGURES))
+        return
+    path = out or runs.outputs() / "figures" / f"{name}.png"
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"--out {path}: figures are written as PNG; name a file that ends in .png")
+    write_atomic(path, entry(FIGURES, name).make(Asked(**asked)).png())
+    print(_json.dumps({"figure": str(path)}) if json else path)
+
+
+def show(name: str | None, json: bool, **asked: object) -> None:
+    """Print a table of the catalogue, in Markdown's form."""
+    from .asked import Asked
+    from .catalogue import TABLES, entry, listing
+    from .experiments import markdown_table
+
+    if name is None:
+        print(_json.dumps({key: value.what for key, value in TABLES.items()}) if json else listing(TABLES))
+        return
+    frame = entry(TABLES, name).make(Asked(**asked))
+    if json:
+        print(frame.to_json(orient="split") if hasattr(frame, "to_json") else _json.dumps({"markdown": frame}))
+    else:
+        print(frame if isinstance(frame, str) else markdown_table(frame))
+
+
+def evaluate(run: Path, json: bool) -> None:
+    """Print a finished run's metrics."""
+    from .evaluate.coco import table
+
+    path = run / "metrics.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{run}: no finished run (no metrics.json); train it with `detlib train RUNG`")
+    metrics = _json.loads(path.read_text())
+    print(_json.dumps(metrics) if json else table(metrics).to_string())
+
+
+def workbook(data: str | None, profile: str | None, invalid: str | None, seeds: str | None, notebooks: list[Path]) -> int:
+    """Run the notebooks and write the reports."""
+    import os
+
+    from . import benchmark, runs
+    from .experiments import profile_name, seed_count
+    from .report import workbook as make
+
+    data = data or os.environ.get("DETLIB_DATA") or "simulated"
+    if data != "simulated":
+        data = str(Path(data).expanduser().resolve())
+    if data != "simulated" and not Path(data).is_dir():
+        raise FileNotFoundError(f"--data {data}: no such folder; name a data set's folder, or 'simulated'")
+    if missing := [str(n) for n in notebooks if not n.is_file()]:
+        raise FileNotFoundError(f"no such notebook: {', '.join(missing)}")
+    given = {name: os.environ[name] for name in ("DETLIB_PRECISION", "DETLIB_INVALID") if name in os.environ}  # what a report depends on
+    if invalid:
+        given["DETLIB_INVALID"] = invalid
+    given["DETLIB_SEEDS"] = str(seed_count(seeds))
+    return make(notebooks or benchmark.notebooks(), runs.outputs() / "reports", data=data, profile=profile_name(profile), environment=given)
+
+
+def report(notebook: Path, out: Path | None) -> None:
+    """Export one notebook as it stands."""
+    from . import runs
+    from .offline import export
+
+    print(export(notebook, out or runs.outputs() / "exports" / f"{notebook.stem}.html"))
+
+
+def predict(run: Path, source: str | None, split: str | None, invalid: str | None, draw: bool, score: float | None, out: Path | None,
+            json: bool) -> None:
+    """Write what a run finds on pictures, a video or a split."""
+    from . import apply, runs
+    from .predict import finished_run
+
+    found = finished_run(run)
+    if not source and not split:
+        raise ValueError("name a picture, a folder of pictures or a video file; or a split of a data set with --split")
+    place = runs.outputs() / "predictions" / _of(run)
+    if split:
+        dataset = runs.open_data(source, found.experiment.profile, invalid=invalid)
+        written = apply.predict_split(found, dataset, split, out or place / f"{dataset.name}-{split}", draw, score)
+    else:
+        written = apply.predict_source(found, source, out or place / Path(source).name, draw, score)
+    _tell(written, json)
+
+
+def video(run: list[Path], of: Path | None, data: str | None, invalid: str | None, split: str, clip: str | None, score: float | None,
+          out: Path | None) -> None:
+    """Write a clip with the boxes of one or several runs."""
+    from . import apply, runs
+    from .predict import finished_run
+
+    if of and (data or clip):
+        raise ValueError("--of films a file or folder of yours, --data and --clip a clip of the data: give one or the other")
+    found = [finished_run(folder) for folder in run]
+    name = "+".join(dict.fromkeys(one.experiment.rung for one in found))
+    out = out or runs.outputs() / "videos" / f"{name}-{of.stem if of else clip or split}.mp4"
+    if of:
+        print(apply.footage_video(found, of, out, score))
+    else:
+        print(apply.clip_video(found, runs.open_data(data, found[0].experiment.profile, invalid=invalid), split, clip, out, score))
+
+
+def export(what: str, run: Path, data: str | None, invalid: str | None, split: str, out: Path | None, json: bool) -> None:
+    """Write a run's detections as COCO results, its detector as ONNX, or a data set in another form."""
+    from . import apply, runs
+    from .predict import finished_run
+
+    if what != "onnx" and (what != "coco" or any(run.glob("*_annotations.json"))):
+        out = out or runs.outputs() / "exports" / f"{run.resolve().name}-{what}"
+        _tell({"folder": str(out), "not in this form": runs.export_data(run, what, out, invalid or "raise")}, json)
+        return
+    found = finished_run(run)
+    dataset, place = runs.open_data(data, found.experiment.profile, invalid=invalid), runs.outputs() / "exports" / _of(run)
+    if what == "coco":
+        _tell(apply.export_results(found, dataset, split, out or place / f"{dataset.name}-{split}_results.json"), json)
+    else:
+        _tell(apply.export_model(found, dataset, split, out or place / "onnx"), json)
+
+
+def _of(run: Path) -> Path:
+    """Data, profile, rung and seed of a run's folder, as they follow each other below outputs/runs."""
+    return Path(*run.resolve().parts[-4:])
+
+
+def _tell(result: dict, json: bool) -> None:
+    print(_json.dumps(result) if json else "\n".join(f"{key}: {value}" for key, value in result.items()))
+
+
+def _value(value: float | None) -> str:
+    return "no objects" if value is None else f"{value:.3f}"
