@@ -140,7 +140,7 @@ def _twice(source: Source, table: pd.DataFrame, frames: Sequence[Frame]) -> Iter
     pairs = same_boxes(usable)
     for first, second in pairs[:LISTED]:
         one, two = usable.iloc[first], usable.iloc[second]
-        other = annotation_name(source, one, frames).partition(" (image")[0]
+        other = annotation_name(source, one, frames).partition(" (image")[0].rpartition("/")[2]  # in the same picture, so without folders
         if one["category"] == two["category"]:
             yield {"kind": "duplicate", "what": f"the same {two['category']} as {other}", **_at(source, two, frames)}
         else:

@@ -20,7 +20,7 @@ from ..experiments import LADDER
 
 # Okabe & Ito (2008), safe for colour-blind readers, with grey for their black, which dark pictures swallow;
 # in an order that sets the street's frequent classes (car, bicycle, person, rider) far apart
-CLASSES = ("#56B4E9", "#0072B2", "#E69F00", "#999999", "#009E73", "#F0E442", "#CC79A7", "#D55E00")
+CLASSES = ("#56B4E9", "#E69F00", "#0072B2", "#999999", "#009E73", "#F0E442", "#CC79A7", "#D55E00")
 # Tol's muted scheme, with grey before and vermilion after it: distinct for the eleven rungs
 MUTED = ("#4D4D4D", "#0072B2", "#C49A1A", "#AA4499", "#44AA99", "#CC6677", "#999933", "#88CCEE", "#117733", "#D55E00", "#882255")
 RUNGS = dict(zip((name for name, _ in LADDER), MUTED, strict=True))
