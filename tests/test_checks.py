@@ -17,10 +17,10 @@ from detlib.data.folder import open_dataset
 
 def sound():
     """Two clips of train, one of val, a car and a person on each frame."""
-    def content(clip, number):
+    def content(clip, number, left):
         return coco([(f"images/{clip}_{k}.png", 64, 48) for k in range(number)],
-                    [(k, c, [10.0 * c, 12.0, 8.0, 12.0]) for k in range(number) for c in (1, 2)])
-    splits = {"train": content("a", 3), "val": content("b", 2)}
+                    [(k, c, [left + 10.0 * c, 12.0, 8.0, 12.0]) for k in range(number) for c in (1, 2)])
+    splits = {"train": content("a", 3, 0), "val": content("b", 2, 24)}
     for image in splits["val"]["images"]:
         image["id"] += 50  # and other pixels
     for annotation in splits["val"]["annotations"]:
@@ -130,6 +130,22 @@ def test_what_leaks_from_train_to_val(tmp_path):
     (root / "images/c.png").write_bytes((root / "images/a_2.png").read_bytes())
     assert [(row["file"], row["what"]) for row in check(root).listed()] == [
         ("images/a_3.png", "frames of the clip a are in train and in val"), ("images/c.png", "the same picture as images/a_2.png in train")]
+
+
+def test_a_picture_taken_twice_is_found_by_its_looks(tmp_path):
+    """Saved anew as JPEG, smaller and brighter, under another name; other places of the same street are not taken for it."""
+    rng = np.random.default_rng(0)
+    coarse = [Image.fromarray(rng.integers(0, 180, (12, 16, 3), dtype=np.uint8)) for _ in range(4)]
+    streets = [np.asarray(picture.resize((64, 48), Image.Resampling.BICUBIC)) for picture in coarse]
+    splits = sound()
+    splits["val"]["images"][0] |= {"file_name": "images/again.jpg", "width": 48, "height": 36}
+    splits["val"]["annotations"] = [a for a in splits["val"]["annotations"] if a["image_id"] != splits["val"]["images"][0]["id"]]
+    root = write_dataset(tmp_path / "d", splits)
+    for street, name in zip(streets, ("a_0", "a_1", "a_2", "b_1"), strict=False):
+        Image.fromarray(street).save(root / f"images/{name}.png")
+    Image.fromarray(streets[1]).resize((48, 36)).point(lambda value: min(255, int(1.2 * value))).save(root / "images/again.jpg", quality=60)
+    (row,) = [row for row in check(root).listed() if row["kind"] == "leak"]
+    assert row["file"] == "images/again.jpg" and "looks like images/a_1.png in train, alike to 0.9" in row["what"]
 
 
 def test_every_kind_has_a_fix_and_counts_tell_it(tmp_path):

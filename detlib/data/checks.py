@@ -1,5 +1,4 @@
 """Checks before training: what is wrong with a data set, each finding with file, annotation and the way to mend it."""
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,12 @@ import pandas as pd
 from ..anchors import STRIDES
 from .coco import Frame, Source
 from .folder import PARTS, annotation_name, annotation_table, fault_text, frames_of, read_all
-from .pictures import fault
+from .pictures import fault, thumbnail
 
 COLUMNS = ["kind", "split", "file", "annotation", "what", "fix", "frame", "x1", "y1", "x2", "y2"]
 SAME = 0.9  # IoU from which two boxes of a picture are taken for one object's
+SIDE, CHUNK = 16, 1000  # px of the copies that pictures are compared by, and how many at once
+ALIKE, EQUAL = 0.97, 0.9999  # correlations: of pictures saved anew or taken twice (other streets of one city stay below 0.9), and of copies
 LISTED = 1000  # findings of a kind and split that are listed one by one; the rest is counted
 FIXES = {  # kind of finding -> what to do
     "unreadable picture": "replace the file, or take it out of the annotations",
@@ -198,16 +199,24 @@ def _leaks(root: Path, frames: dict[str, tuple[Frame, ...]], pictures: bool) -> 
     clips = {frame.clip for frame in train}
     rows = [{"split": "val", "kind": "leak", "what": f"frames of the clip {clip} are in train and in val", "file": file, "frame": place}
             for clip, (place, file) in {f.clip: (k, f.file_name) for k, f in reversed(list(enumerate(val))) if f.clip in clips}.items()]
-    if not pictures:
-        return rows
-    seen = {digest: frame.file_name for frame in train if (digest := _digest(root / frame.file_name))}
-    return rows + [{"split": "val", "kind": "leak", "what": f"the same picture as {seen[digest]} in train", "file": frame.file_name, "frame": place}
-                   for place, frame in enumerate(val) if (digest := _digest(root / frame.file_name)) in seen]
+    return rows + _lookalikes(root, train, val) if pictures else rows
 
 
-def _digest(path: Path) -> str | None:
-    """SHA-256 of a file, None where there is none."""
-    if not path.is_file():
-        return None
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _lookalikes(root: Path, train: Sequence[Frame], val: Sequence[Frame]) -> list[dict]:
+    """Pictures of val that look like one of train, by the correlation of small grey copies: a file copied or saved anew, the same place once more."""
+    both = []
+    for frames in (train, val):
+        small = {place: copy for place, frame in enumerate(frames) if (copy := thumbnail(root / frame.file_name, SIDE)) is not None}
+        both.append((list(small), np.array(list(small.values()), np.float32).reshape(len(small), SIDE * SIDE)))
+    (places, theirs), (mine, ours) = both
+    rows = []
+    for start in range(0, len(ours) if len(theirs) else 0, CHUNK):
+        alike = ours[start:start + CHUNK] @ theirs.T / SIDE**2
+        for k in np.flatnonzero(alike.max(1) >= ALIKE):
+            name = train[places[int(alike[k].argmax())]].file_name
+            what = f"the same picture as {name} in train" if alike[k].max() >= EQUAL else f"looks like {name} in train, alike to {alike[k].max():.3f}"
+            rows.append({"split": "val", "kind": "leak", "what": what, "file": val[mine[start + k]].file_name, "frame": mine[start + k]})
+    if len(rows) > LISTED:
+        more = {"split": "val", "kind": "leak", "what": f"and {len(rows) - LISTED:,} more pictures that look like one of train", "file": ""}
+        return [*rows[:LISTED], more]
+    return rows

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from .coco import DataError, clip_and_number
+from .pictures import thumbnail
 
 PAIRS = 40  # of neighbours, and as many of others
 SIDE = 32  # px of a thumbnail
@@ -51,14 +51,5 @@ def _near(one: Path, other: Path) -> bool:
 
 def _difference(one: Path, other: Path) -> float | None:
     """Mean absolute difference of two thumbnails of equal mean and contrast; None where a picture cannot be read."""
-    try:
-        return float(np.abs(_thumbnail(one) - _thumbnail(other)).mean())
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None
-
-
-def _thumbnail(file: Path) -> np.ndarray:
-    with Image.open(file) as picture:
-        picture.draft("L", (4 * SIDE, 4 * SIDE))
-        grey = np.asarray(picture.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX), float)
-    return (grey - grey.mean()) / max(grey.std(), 1e-6)
+    both = [thumbnail(file, SIDE) for file in (one, other)]
+    return None if any(part is None for part in both) else float(np.abs(both[0] - both[1]).mean())

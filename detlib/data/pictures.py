@@ -41,3 +41,14 @@ def fault(path: Path, image_hw: tuple[int, int]) -> tuple[str, str] | None:
     if brightest < DARK:
         return "dark picture", f"16 bits, and its largest value is {brightest:,} of 65,535"
     return None
+
+
+def thumbnail(file: Path, side: int) -> np.ndarray | None:
+    """A picture in grey, (side, side), of mean 0 and standard deviation 1; None where it is absent or cannot be read."""
+    try:
+        with Image.open(file) as picture:
+            picture.draft("L", (4 * side, 4 * side))
+            grey = np.asarray(picture.convert("L").resize((side, side), Image.Resampling.BOX), np.float32)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+    return (grey - grey.mean()) / max(float(grey.std()), 1e-6)
