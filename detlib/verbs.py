@@ -250,7 +250,7 @@ def export(what: str, run: Path, data: str | None, invalid: str | None, split: s
     from . import apply, runs
     from .predict import finished_run
 
-    if what != "onnx" and (what != "coco" or any(run.glob("*_annotations.json"))):
+    if what != "onnx" and not (what == "coco" and (run / "config.json").is_file()):  # which a run has, and a data set has not
         out = out or runs.outputs() / "exports" / f"{run.resolve().name}-{what}"
         _tell({"folder": str(out), "not in this form": runs.export_data(run, what, out, invalid or "raise")}, json)
         return

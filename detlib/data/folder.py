@@ -217,7 +217,7 @@ def _split(name: str, root: Path, source: Source, categories: tuple[str, ...], i
         row = table[faulty].iloc[0]
         more = f" (and {faulty.sum() - 1:,} more: `detlib check` lists them)" if faulty.sum() > 1 else ""
         raise DataError(f"{source.path}: {annotation_name(source, row, frames)}: {fault_text(source, row, frames)}{more}; fix it, or load with "
-                        "invalid='drop' or 'clip' (make workbook INVALID=drop)")
+                        "invalid='drop' or 'clip' (make workbook INVALID=drop, detlib ... --invalid drop)")
     clipped = table["fault"].eq("outside") & ~table["empty"] & (invalid == "clip")
     counts = {kind: int(n) for kind, n in (("dropped", (faulty & ~clipped).sum()), ("clipped", clipped.sum())) if n}
     boxes = _boxes(table[~faulty | clipped], source.content["annotations"], frames, categories)
