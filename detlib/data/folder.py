@@ -3,8 +3,9 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,16 +53,25 @@ def read_all(folder: str | Path, clips: str | None = None, panorama: bool | None
     if files := {} if asked.keys() & {"form", "classes", "splits"} else files:
         sources = {name: _read(files[name]) for name in sorted(files, key=lambda n: (n != "train", n != "val", n))}
     else:
-        found = read_folder(root, clips=clips, **asked)
+        found = _with_the_way(root, read_folder, root, clips=clips, **asked)
         sources = found.sources
         print(*found.notes, sep="\n", end="\n" if found.notes else "")
     if panorama is not None:
         about["panorama"] = panorama
     names = [str(image["file_name"]) for source in sources.values() for image in source.content["images"]]
     if clips is None and "clip_names" not in about and not (files and all(re.search(r"_\d+\.", name) for name in names)):
-        clips, why = clip_rule([root / name for name in names])
+        clips, why = _with_the_way(root, clip_rule, [root / name for name in names])
         print(why)
     return about | {"clip_names": clips == "names" if clips else about.get("clip_names", True)}, sources
+
+
+def _with_the_way(root: Path, read: Callable, *arguments: object, **options: object) -> Any:
+    """What `read` returns; where it asks for an option, the error says whose option that is."""
+    try:
+        return read(*arguments, **options)
+    except DataError as error:
+        more = f" (an option of `detlib import {root}` and `detlib check`, in notebook 09 an entry of READING)" if " --" in str(error) else ""
+        raise DataError(f"{error}{more}") from None
 
 
 def open_annotations(path: str | Path, invalid: str = "raise") -> Split:
