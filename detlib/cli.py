@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from . import verbs
+from .options import data_and_profile, training
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -15,11 +16,6 @@ def main(arguments: list[str] | None = None) -> int:
         sub = known.add_parser(name, help=text, description=text)
         sub.set_defaults(function=function)
         return sub
-
-    def data_and_profile(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--data", help="'simulated' or a data set's folder (default: DETLIB_DATA, else simulated)")
-        sub.add_argument("--profile", help="smoke, laptop or report (default: DETLIB_PROFILE, else laptop)")
-        sub.add_argument("--invalid", choices=("raise", "drop", "clip"), help="what to do with boxes that cannot be used (default: raise)")
 
     sub = verb("simulate", verbs.simulate, "make a simulated data set")
     sub.add_argument("--profile", help="whose sizes to take (default: DETLIB_PROFILE, else laptop)")
@@ -35,13 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     sub.add_argument("--json", action="store_true", help="print one JSON object")
 
     sub = verb("train", verbs.train, "train a rung of the ladder, or all of it, or go on where training stopped")
-    sub.add_argument("rung", help="baseline, adam, flip, ..., or LADDER")
-    data_and_profile(sub)
-    sub.add_argument("--seed", type=int, default=0, help="the first seed (default: 0)")
-    sub.add_argument("--seeds", help="how many seeds from there on (default: DETLIB_SEEDS, else 1); with LADDER also those that one row is "
-                                     "compared with itself on")
-    sub.add_argument("--init", type=Path, metavar="RUN", help="start from the weights of this finished run, which may have other classes")
-    sub.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", dest="changes", help="change fields, such as weights=imagenet")
+    training(sub)
 
     for name, what in (("figure", "draw a figure"), ("table", "print a table")):
         sub = verb(name, verbs.figure if name == "figure" else verbs.show, f"{what} of the notebooks; without a name, list them")

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from . import distributed
 from .anchors import STRIDES, AnchorSpec
 from .boxes import clip
 from .data.coco import ANNOTATIONS, DataError, Dataset, Split, clip_and_number, cut
@@ -34,9 +35,11 @@ def predict(model: Detector, split: Split, precision: str, loss: str | None = No
     """Detections on all frames of a split, and with `loss` (a kind of classification loss) the mean losses over its batches, else None."""
     was_training, device = model.training, model.mean.device
     model.eval()
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
-    sums, frames = {}, 0
-    for indices, (pictures, boxes, labels) in in_order(split, BATCH, model.anchors.strides[-1], images):
+    found: dict[int, Found] = {}
+    sums: dict[str, float] = {}
+    for number, (indices, (pictures, boxes, labels)) in enumerate(in_order(split, BATCH, model.anchors.strides[-1], images)):
+        if number % distributed.world() != distributed.rank():
+            continue
         with autocast(device, precision):
             logits, deltas = model(pictures.to(device))
         image_hw = tuple(pictures.shape[-2:])
@@ -45,10 +48,13 @@ def predict(model: Detector, split: Split, precision: str, loss: str | None = No
             for name, value in parts.items():
                 sums[name] = sums.get(name, 0.0) + value.item() * len(indices)
         for index, (boxes_found, *rest) in zip(indices, model.detect(logits, deltas, image_hw, score_min), strict=True):
-            found.append(on_picture((boxes_found, *rest), split.frames[index].image_hw))
-        frames += len(indices)
+            found[index] = on_picture((boxes_found, *rest), split.frames[index].image_hw)
     model.train(was_training)
-    return Detections.collect(found), {name: value / max(frames, 1) for name, value in sums.items()} if loss else None
+    every = {index: one for part in distributed.gathered(found) for index, one in part.items()}
+    losses: dict[str, float] = {}
+    for name, value in (item for part in distributed.gathered(sums) for item in part.items()):
+        losses[name] = losses.get(name, 0.0) + value / len(split)
+    return Detections.collect([every[k] for k in range(len(split))]), losses if loss else None
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

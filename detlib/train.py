@@ -5,10 +5,12 @@ import math
 import signal
 import threading
 import time
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 
 import torch
@@ -16,17 +18,18 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from . import runs
+from . import distributed, runs
 from .anchors import AnchorSpec
 from .data.coco import Dataset, Split
 from .data.loader import Batch, Cache, TrainBatches, channel_statistics
 from .evaluate.coco import evaluate
-from .experiments import OPTIMIZERS, Experiment, Profile
+from .experiments import LADDER, NULL, OPTIMIZERS, Experiment, Profile, parse, profile_name, seed_count
 from .files import write_atomic, write_json
 from .machine import devices, precision_here
 from .models.detector import Detector, build
 from .models.pretrained import start_from_imagenet_
 from .models.transfer import start_from_
+from .options import training
 from .predict import autocast, check_classes, load_detector, predict
 
 CLIP_GRADIENT = 10.0  # norm
@@ -43,15 +46,26 @@ def fit(experiment: Experiment, dataset: Dataset, on_log: OnLog | None = None, p
 
     `on_log(row, run)` is called with each step's log row; `stop_after` leaves the run after so many steps, to be continued by the next call.
     """
-    train, spec, sizes = training_split(experiment, dataset), runs.anchor_set(experiment, dataset), experiment.sizes
     if experiment.augment == "flip_roll" and not dataset.panorama:
         raise ValueError(f'augment="flip_roll" with {dataset.name}: a roll is right for panoramas alone; take "flip", or say "panorama": true in '
                          "dataset.json where the first and the last column are neighbours")
     device = devices()[-1]
-    run = runs.open_run(experiment, dataset, configuration(experiment, dataset, spec), precision_here(device))
-    if run.finished:
-        return run
+    with distributed.processes(device):
+        spec = distributed.first_then_others(lambda: runs.anchor_set(experiment, dataset))
+        run = distributed.first_then_others(
+            lambda: runs.open_run(experiment, dataset, configuration(experiment, dataset, spec), precision_here(device)))
+        if not run.finished:
+            _train(run, dataset, spec, device, on_log, progress, stop_after)
+    return run
 
+
+def _train(run: runs.Run, dataset: Dataset, spec: AnchorSpec, device: torch.device, on_log: OnLog | None, progress: bool,
+           stop_after: int | None) -> None:
+    """From where a run stands to its end; in several processes the first one writes."""
+    experiment, sizes, writes = run.experiment, run.experiment.sizes, distributed.rank() == 0
+    train = training_split(experiment, dataset)
+    if sizes.batch < distributed.world():
+        raise ValueError(f"a batch of {sizes.batch} images cannot be divided over {distributed.world()} processes; start at most {sizes.batch}")
     torch.manual_seed(experiment.seed)
     model = build(experiment, spec, len(dataset.categories), *channel_statistics(train)).to(device).train()
     optimizer, precision = make_optimizer(model, experiment), run.config["precision"]
@@ -65,16 +79,20 @@ def fit(experiment: Experiment, dataset: Dataset, on_log: OnLog | None = None, p
     elif start := runs.start_run(experiment):
         said = start_from_(model, start.weights(), start.config["categories"], dataset.categories)
         print(f"From {start.folder.relative_to(runs.outputs() / 'runs')}: {said}.")
+    engine = distributed.engine(model)
     batches, val_images = TrainBatches(train, experiment, spec.strides[-1]), Cache(dataset["val"])
     last = min(sizes.steps, stop_after or sizes.steps)
 
     def save(done: int) -> None:
-        run.save_checkpoint({"step": done, "model": model.state_dict(), "optimizer": optimizer.state_dict()})
+        if writes:
+            run.save_checkpoint({"step": done, "model": model.state_dict(), "optimizer": optimizer.state_dict()})
 
-    bar = tqdm(total=sizes.steps, initial=first, desc=f"{experiment.rung}, seed {experiment.seed}", unit="step", disable=None if progress else True)
-    with bar, Log(run, first) as log, StopBetweenSteps() as stop:
+    bar = tqdm(total=sizes.steps, initial=first, desc=f"{experiment.rung}, seed {experiment.seed}", unit="step",
+               disable=None if progress and writes else True)
+    with bar, Log(run, first, writes) as log, StopBetweenSteps() as stop:
         saved = time.monotonic()
         for step in range(first, last + 1):  # `step` steps are done
+            stop.agree()
             due = step in validation_steps(sizes) and step not in log.validated
             if step > first and (due or stop.asked or step == last or time.monotonic() - saved > CHECKPOINT_SECONDS):
                 save(step)
@@ -84,15 +102,16 @@ def fit(experiment: Experiment, dataset: Dataset, on_log: OnLog | None = None, p
                     log.write(row := validate(step, model, run, dataset, val_images, precision))
                 if on_log:
                     on_log(row, run)
-            if stop.asked:
+            if stop.asked and writes:
                 print(f"Stopped after step {step} of {sizes.steps}, which is kept; call it again to go on from there.")
+            if stop.asked:
                 raise KeyboardInterrupt
             if step == last:
                 break
             started = time.perf_counter()
             for group in optimizer.param_groups:
                 group["lr"] = OPTIMIZERS[experiment.optimizer]["lr"] * rate(step, sizes)
-            values = gradient_(model, batches[step], experiment.loss, precision)
+            values = gradient_(engine, batches[step], experiment.loss, precision)
             check_finite(step, values, batches, optimizer)
             optimizer.step()
 
@@ -104,8 +123,7 @@ def fit(experiment: Experiment, dataset: Dataset, on_log: OnLog | None = None, p
             if on_log:
                 on_log(row, run)
     if last == sizes.steps:
-        finish(run, model)
-    return run
+        distributed.first_then_others(lambda: finish(run, model) if writes else None)
 
 
 def training_split(experiment: Experiment, dataset: Dataset) -> Split:
@@ -130,15 +148,21 @@ def make_optimizer(model: nn.Module, experiment: Experiment) -> torch.optim.Opti
     return kinds[experiment.optimizer](model.parameters(), **OPTIMIZERS[experiment.optimizer])
 
 
-def gradient_(model: Detector, batch: Batch, kind: str, precision: str) -> dict[str, Tensor]:
-    """The gradient of a batch's loss, clipped, in the parameters' `grad`; -> the loss's parts, classes and boxes, and the norm before clipping."""
+def gradient_(engine: nn.Module, batch: Batch, kind: str, precision: str) -> dict[str, Tensor]:
+    """The gradient of a batch's loss, clipped, in the parameters' `grad`; -> the loss's parts, classes and boxes, and the norm before clipping.
+
+    `engine` is a Detector, or one wrapped by `distributed.engine`: then each process computes its part of the batch, and all get the same results.
+    """
+    model: Detector = getattr(engine, "module", engine)
     (images, boxes, labels), device = batch, model.mean.device
+    images, boxes, labels = images[distributed.rank()::distributed.world()], distributed.mine(boxes), distributed.mine(labels)
     with autocast(device, precision):
-        logits, deltas = model(images.to(device))
-    parts = model.loss(logits, deltas, [b.to(device) for b in boxes], [l.to(device) for l in labels], tuple(images.shape[-2:]), kind)
-    model.zero_grad()
-    (parts["classes"] + parts["boxes"]).backward()
-    return {**parts, "gradient": clip_gradient_(model)}
+        logits, deltas = engine(images.to(device))
+    parts = model.loss(logits, deltas, [b.to(device) for b in boxes], [l.to(device) for l in labels], tuple(images.shape[-2:]), kind,
+                       distributed.total)
+    engine.zero_grad()
+    (distributed.world() * (parts["classes"] + parts["boxes"])).backward()  # of which the engine takes the mean over processes
+    return {**{name: distributed.total(value) for name, value in parts.items()}, "gradient": clip_gradient_(model)}
 
 
 def clip_gradient_(model: nn.Module) -> Tensor:
@@ -166,9 +190,11 @@ def validation_steps(sizes: Profile) -> set[int]:
 def validate(step: int, model: Detector, run: runs.Run, dataset: Dataset, images: Cache, precision: str) -> dict:
     """Metrics and losses on the validation split after `step` steps, as a log row; the detections are kept beside the log."""
     started = time.perf_counter()
+    distributed.same_buffers_(model)  # the running statistics of batch norm, which each process has of its own part
     detections, losses = predict(model, dataset["val"], precision, run.experiment.loss, images=images)
     results = evaluate(detections, dataset["val"], dataset)
-    write_atomic(run.folder / "detections.json", json.dumps(detections.to_coco(dataset["val"])))
+    if distributed.rank() == 0:
+        write_atomic(run.folder / "detections.json", json.dumps(detections.to_coco(dataset["val"])))
     return {"step": step, "val": results, "val_loss": losses["classes"] + losses["boxes"], **{f"val_{k}": v for k, v in losses.items()},
             "val_seconds": time.perf_counter() - started}
 
@@ -201,12 +227,15 @@ def check_finite(step: int, values: dict[str, Tensor], batches: TrainBatches, op
 class Log:
     """A run's log as json lines and as TensorBoard events; what lies behind the step that training goes on from is dropped."""
 
-    def __init__(self, run: runs.Run, steps: int):
+    def __init__(self, run: runs.Run, steps: int, writes: bool = True):
         rows = [row for row in run.log_rows() if row["step"] <= steps]
         trained = [row["step"] for row in rows if "loss" in row]
         self.validated = {row["step"] for row in rows if "val" in row}
         if len(trained) < steps:
             raise ValueError(f"{run.folder}: the log ends at step {len(trained)}, the checkpoint stands at {steps}; delete the folder to train anew")
+        self.writes = writes
+        if not writes:
+            return
         write_atomic(run.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         self.file = open(run.folder / "log.jsonl", "a")
         self.board = SummaryWriter(str(run.folder / "tensorboard"), purge_step=steps + 1)
@@ -215,11 +244,14 @@ class Log:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.file.close()
-        self.board.close()
+        if self.writes:
+            self.file.close()
+            self.board.close()
 
     def write(self, row: dict) -> None:
         """Add one line: a step, or a validation."""
+        if not self.writes:
+            return
         self.file.write(json.dumps(row) + "\n")
         self.file.flush()
         for name in ("lr", "loss", "classes", "boxes", "gradient", "val_loss", "val_classes", "val_boxes"):
@@ -258,7 +290,43 @@ class StopBetweenSteps:
         finally:
             self.now = False
 
+    def agree(self) -> None:
+        """Let all processes stop where one was asked to."""
+        if distributed.world() > 1:
+            self.asked = bool(distributed.total(torch.tensor(int(self.asked))))
+
     def _ask(self, number: int, frame: object) -> None:
         if self.asked or self.now:
             raise KeyboardInterrupt
         self.asked = True
+
+
+def train_rungs(rung: str, data: str | None, profile: str | None, invalid: str | None, seed: int, seeds: str | None, changes: list[str],
+                init: Path | None) -> None:
+    """Train one rung or the ladder, for one or several seeds, and say what came of each; the options are those of `options.training`."""
+    if init:
+        changes = [*changes, f"weights={runs.weights_name(init)}"]
+    number, names = seed_count(seeds), [name for name, _ in LADDER] if rung == "LADDER" else [rung]
+    wanted = [(name, k) for k in range(seed, seed + number) for name in names]
+    if rung == "LADDER" and number > 1:
+        wanted += [(NULL, k) for k in range(seed + number, seed + 2 * number)]
+    for name, k in wanted:
+        experiment = parse("+".join([name, *changes]), profile, k)
+        dataset = distributed.first_then_others(
+            lambda split=experiment.split: runs.open_data(data, profile_name(profile), splits=("train", "val", split), invalid=invalid))
+        if experiment.split not in dataset:
+            print(f"{name}: not run: no {experiment.split} in this data")
+            continue
+        run = fit(experiment, dataset)
+        if distributed.rank() == 0:
+            value = run.metrics["mAP"]
+            print(f"{name}, seed {k}: mAP {'no objects' if value is None else f'{value:.3f}'} over {run.metrics['classes_with_objects']} of "
+                  f"{run.metrics['classes']} classes; {run.folder}")
+
+
+if __name__ == "__main__":
+    parser = ArgumentParser(prog="python -m detlib.train", description="Train as `detlib train` does; torchrun starts it on several processes.")
+    training(parser)
+    options = vars(parser.parse_args())
+    with distributed.processes(devices()[-1]):
+        train_rungs(**options)

@@ -64,28 +64,11 @@ def simulate(profile: str | None, out: Path | None, splits: list[str], seed: int
     print(folder)
 
 
-def train(rung: str, data: str | None, profile: str | None, invalid: str | None, seed: int, seeds: str | None, changes: list[str],
-          init: Path | None) -> None:
+def train(**options: object) -> None:
     """Train one rung or the ladder, for one or several seeds."""
-    from . import runs
-    from .experiments import LADDER, NULL, parse, profile_name, seed_count
-    from .train import fit
+    from .train import train_rungs
 
-    if init:
-        changes = [*changes, f"weights={runs.weights_name(init)}"]
-    number, names = seed_count(seeds), [name for name, _ in LADDER] if rung == "LADDER" else [rung]
-    wanted = [(name, k) for k in range(seed, seed + number) for name in names]
-    if rung == "LADDER" and number > 1:
-        wanted += [(NULL, k) for k in range(seed + number, seed + 2 * number)]
-    for name, k in wanted:
-        experiment = parse("+".join([name, *changes]), profile, k)
-        dataset = runs.open_data(data, profile_name(profile), splits=("train", "val", experiment.split), invalid=invalid)
-        if experiment.split not in dataset:
-            print(f"{name}: not run: no {experiment.split} in this data")
-            continue
-        run = fit(experiment, dataset)
-        found = run.metrics
-        print(f"{name}, seed {k}: mAP {_value(found['mAP'])} over {found['classes_with_objects']} of {found['classes']} classes; {run.folder}")
+    train_rungs(**options)
 
 
 def cost(profile: str | None, measure: bool, json: bool) -> None:
@@ -269,7 +252,3 @@ def _of(run: Path) -> Path:
 
 def _tell(result: dict, json: bool) -> None:
     print(_json.dumps(result) if json else "\n".join(f"{key}: {value}" for key, value in result.items()))
-
-
-def _value(value: float | None) -> str:
-    return "no objects" if value is None else f"{value:.3f}"

@@ -1,4 +1,5 @@
 """The detector, put together from its visible parts."""
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -37,11 +38,11 @@ class Detector(nn.Module):
         return self.head(self.neck(self.backbone(x)))
 
     def loss(self, logits: Tensor, deltas: Tensor, boxes: list[Tensor], labels: list[Tensor], image_hw: tuple[int, int],
-             kind: str) -> dict[str, Tensor]:
-        """Losses 'classes' and 'boxes' of a batch; boxes (M, 4) xyxy px and labels (M,) of each image."""
+             kind: str, count: Callable[[Tensor], Tensor] = lambda number: number) -> dict[str, Tensor]:
+        """Losses 'classes' and 'boxes' of a batch; boxes (M, 4) xyxy px and labels (M,) of each image; `count` as in `detection_loss`."""
         matched = match_local(self.anchors, boxes, image_hw) if logits.device.type == "cpu" else None  # the same, and faster there
         classes, encoded = targets(self.grid(image_hw, logits.device), boxes, labels, matched)
-        return detection_loss(logits, deltas, classes, encoded, kind)
+        return detection_loss(logits, deltas, classes, encoded, kind, count)
 
     def grid(self, image_hw: tuple[int, int], device: torch.device) -> Tensor:
         """The anchors on an image, (R, 4) cxcywh px; made once for each size."""

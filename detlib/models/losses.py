@@ -1,4 +1,6 @@
 """Losses over all anchors of a batch, summed and divided by the number of positive anchors."""
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax, smooth_l1_loss
@@ -44,12 +46,14 @@ def focal_loss(logits: Tensor, classes: Tensor, gamma: float = GAMMA, alpha: tup
     return -(weight * (1 - log_p.exp()) ** gamma * log_p).sum()
 
 
-def detection_loss(logits: Tensor, deltas: Tensor, classes: Tensor, encoded: Tensor, kind: str) -> dict[str, Tensor]:
+def detection_loss(logits: Tensor, deltas: Tensor, classes: Tensor, encoded: Tensor, kind: str,
+                   count: Callable[[Tensor], Tensor] = lambda number: number) -> dict[str, Tensor]:
     """The two parts, 'classes' and 'boxes' (smooth L1 over the positives), each over the number of positives in the batch.
 
-    logits (N, R, K+1), deltas (N, R, 4), classes (N, R), encoded (N, R, 4). A batch without objects divides by one.
+    logits (N, R, K+1), deltas (N, R, 4), classes (N, R), encoded (N, R, 4). A batch without objects divides by one. Where the batch is divided over
+    processes, `count` turns this part's number of positives into that of the whole.
     """
     positive = classes > 0
-    number = positive.sum().clamp(min=1)
+    number = count(positive.sum()).clamp(min=1)
     return {"classes": classification_loss(logits.float(), classes, kind) / number,
             "boxes": smooth_l1_loss(deltas.float()[positive], encoded[positive], reduction="sum") / number}

@@ -1,0 +1,21 @@
+"""Options that more than one command line has; imports nothing heavy."""
+from argparse import ArgumentParser
+from pathlib import Path
+
+
+def data_and_profile(parser: ArgumentParser) -> None:
+    """--data, --profile and --invalid."""
+    parser.add_argument("--data", help="'simulated' or a data set's folder (default: DETLIB_DATA, else simulated)")
+    parser.add_argument("--profile", help="smoke, laptop or report (default: DETLIB_PROFILE, else laptop)")
+    parser.add_argument("--invalid", choices=("raise", "drop", "clip"), help="what to do with boxes that cannot be used (default: raise)")
+
+
+def training(parser: ArgumentParser) -> None:
+    """Everything of `detlib train` and `python -m detlib.train`."""
+    parser.add_argument("rung", help="baseline, adam, flip, ..., or LADDER")
+    data_and_profile(parser)
+    parser.add_argument("--seed", type=int, default=0, help="the first seed (default: 0)")
+    parser.add_argument("--seeds", help="how many seeds from there on (default: DETLIB_SEEDS, else 1); with LADDER also those that one row is "
+                                        "compared with itself on")
+    parser.add_argument("--init", type=Path, metavar="RUN", help="start from the weights of this finished run, which may have other classes")
+    parser.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", dest="changes", help="change fields, such as weights=imagenet")

@@ -1,0 +1,117 @@
+"""Two processes under torchrun are one with the whole batch: the same losses and detections, also after one of them is killed."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from detlib import distributed, runs
+from detlib.data.folder import open_dataset
+from detlib.data.loader import TrainBatches, channel_statistics
+from detlib.experiments import rung
+from detlib.models.detector import build
+from detlib.train import clip_gradient_, fit, make_optimizer, rate
+
+HERE = Path(__file__).resolve().parents[1]
+
+
+def torchrun(home, data, row, *more, restarts=0, steps=6):
+    environment = {**os.environ, "DETLIB_HOME": str(home), "DETLIB_PRECISION": "float32", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE),
+                   "GLOO_SOCKET_IFNAME": "lo"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", f"--max-restarts={restarts}", "-m", "detlib.train",
+               row, "--data", str(data), "--profile", "smoke", "--set", f"steps={steps}", *more]
+    return subprocess.Popen(command, cwd=HERE, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finished(process, seconds=240):
+    said, _ = process.communicate(timeout=seconds)
+    assert process.returncode == 0, said
+    return said
+
+
+def log(home, data, row, steps=6):
+    run = runs.Run(home / runs.run_folder(rung(row, "smoke", steps=steps), data).relative_to(runs.home()), rung(row, "smoke", steps=steps))
+    return run, [entry for entry in run.log_rows() if "loss" in entry], [entry for entry in run.log_rows() if "val" in entry]
+
+
+def test_without_torchrun_there_is_one_process():
+    assert (distributed.rank(), distributed.world(), distributed.mine([1, 2, 3])) == (0, 1, [1, 2, 3])
+    assert distributed.gathered("x") == ["x"] and distributed.first_then_others(lambda: 7) == 7
+    model = torch.nn.Linear(1, 1)
+    assert distributed.engine(model) is model
+
+
+def test_two_processes_give_the_losses_of_one(small, tmp_path):
+    """Seven frames to judge, so that the last batch of the validation is one process's alone."""
+    data, process = open_dataset(small), torchrun(tmp_path / "two", small, "baseline")
+    one = fit(rung("baseline", "smoke", steps=6), data, progress=False)
+    said = finished(process)
+    two, losses, judged = log(tmp_path / "two", data, "baseline")
+    assert said.count("classes; ") == 1, "one of them speaks"
+    mine = [entry for entry in one.log_rows() if "loss" in entry]
+    assert len(losses) == len(mine) == 6
+    for ours, theirs in zip(mine, losses, strict=True):
+        assert [theirs[key] for key in ("loss", "classes", "boxes", "gradient")] == pytest.approx(
+            [ours[key] for key in ("loss", "classes", "boxes", "gradient")], rel=1e-4)
+    assert judged[-1]["val_loss"] == pytest.approx(one.metrics["val_loss"], rel=1e-4)
+    assert len(two.detections()) == pytest.approx(len(one.detections()), rel=0.02)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(one.weights().values(), two.weights().values(), strict=True))
+
+
+def test_batch_norm_takes_its_statistics_from_each_half(small, tmp_path):
+    """The reference: one process that puts both halves through the network one after the other."""
+    data, process = open_dataset(small), torchrun(tmp_path / "two", small, "resnet")
+    experiment = rung("resnet", "smoke", steps=6)
+    torch.manual_seed(0)
+    spec = runs.anchor_set(experiment, data)
+    model = build(experiment, spec, len(data.categories), *channel_statistics(data["train"])).train()
+    optimizer, batches, wanted = make_optimizer(model, experiment), TrainBatches(data["train"], experiment, spec.strides[-1]), []
+    for step in range(6):
+        images, boxes, labels = batches[step]
+        halves, counts = [], []
+        for half in (0, 1):
+            parts = model.loss(*model(images[half::2]), boxes[half::2], labels[half::2], tuple(images.shape[-2:]), experiment.loss,
+                               lambda number: counts.append(number.clamp(min=1)) or number)
+            halves.append((parts["classes"] + parts["boxes"]) * counts[-1])
+        loss = sum(halves) / max(1, sum(counts))
+        model.zero_grad()
+        loss.backward()
+        clip_gradient_(model)
+        for group in optimizer.param_groups:
+            group["lr"] = 5e-4 * rate(step, experiment.sizes)
+        optimizer.step()
+        wanted.append(loss.item())
+    finished(process)
+    assert [entry["loss"] for entry in log(tmp_path / "two", data, "resnet")[1]] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_a_killed_process_is_started_again_and_nothing_changes(small, tmp_path):
+    data = open_dataset(small)
+    finished(torchrun(tmp_path / "calm", small, "baseline", steps=40))
+    process, killed = torchrun(tmp_path / "killed", small, "baseline", restarts=5, steps=40), False
+    until = time.monotonic() + 200
+    while process.poll() is None and not killed and time.monotonic() < until:
+        run, done, _ = log(tmp_path / "killed", data, "baseline", 40)
+        if len(done) > 22:  # behind the first validation, whose checkpoint it goes on from
+            children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+            os.kill(int(children[-1]), signal.SIGKILL)
+            killed = True
+        time.sleep(0.002)
+    said = finished(process)
+    assert killed and "exitcode: -9" in said, said
+    calm, killed_run = (log(tmp_path / name, data, "baseline", 40) for name in ("calm", "killed"))
+    assert [{**row, "seconds": 0} for row in killed_run[1]] == [{**row, "seconds": 0} for row in calm[1]]
+    assert all(torch.equal(a, b) for a, b in zip(calm[0].weights().values(), killed_run[0].weights().values(), strict=True))
+    assert json.loads((calm[0].folder / "detections.json").read_text()) == json.loads((killed_run[0].folder / "detections.json").read_text())
+
+
+def test_a_batch_that_cannot_be_divided_is_refused(small, monkeypatch):
+    monkeypatch.setattr(distributed, "world", lambda: 8)
+    monkeypatch.setattr(distributed, "first_then_others", lambda function: function())
+    with pytest.raises(ValueError, match="a batch of 4 images cannot be divided over 8 processes; start at most 4"):
+        fit(rung("baseline", "smoke", steps=2), open_dataset(small), progress=False)
