@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,8 @@ HERE = Path(__file__).resolve().parents[1]
 def torchrun(home, data, row, *more, restarts=0, steps=6):
     environment = {**os.environ, "DETLIB_HOME": str(home), "DETLIB_PRECISION": "float32", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE),
                    "GLOO_SOCKET_IFNAME": "lo"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", f"--max-restarts={restarts}", "-m", "detlib.train",
-               row, "--data", str(data), "--profile", "smoke", "--set", f"steps={steps}", *more]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", f"--max-restarts={restarts}",
+               "-m", "detlib.train", row, "--data", str(data), "--profile", "smoke", "--set", f"steps={steps}", *more]
     return subprocess.Popen(command, cwd=HERE, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -63,6 +64,12 @@ def test_two_processes_give_the_losses_of_one(small, tmp_path):
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(one.weights().values(), two.weights().values(), strict=True))
 
 
+def noted(counts, number):
+    """Keep a half's number of positives, and divide by it."""
+    counts.append(number)
+    return number
+
+
 def test_batch_norm_takes_its_statistics_from_each_half(small, tmp_path):
     """The reference: one process that puts both halves through the network one after the other."""
     data, process = open_dataset(small), torchrun(tmp_path / "two", small, "resnet")
@@ -73,12 +80,11 @@ def test_batch_norm_takes_its_statistics_from_each_half(small, tmp_path):
     optimizer, batches, wanted = make_optimizer(model, experiment), TrainBatches(data["train"], experiment, spec.strides[-1]), []
     for step in range(6):
         images, boxes, labels = batches[step]
-        halves, counts = [], []
-        for half in (0, 1):
-            parts = model.loss(*model(images[half::2]), boxes[half::2], labels[half::2], tuple(images.shape[-2:]), experiment.loss,
-                               lambda number: counts.append(number.clamp(min=1)) or number)
-            halves.append((parts["classes"] + parts["boxes"]) * counts[-1])
-        loss = sum(halves) / max(1, sum(counts))
+        found = [model(images[half::2]) for half in (0, 1)]
+        counts: list[torch.Tensor] = []
+        parts = [model.loss(*found[half], boxes[half::2], labels[half::2], tuple(images.shape[-2:]), experiment.loss, partial(noted, counts))
+                 for half in (0, 1)]
+        loss = sum((part["classes"] + part["boxes"]) * count for part, count in zip(parts, counts, strict=True)) / sum(counts)
         model.zero_grad()
         loss.backward()
         clip_gradient_(model)
@@ -96,7 +102,7 @@ def test_a_killed_process_is_started_again_and_nothing_changes(small, tmp_path):
     process, killed = torchrun(tmp_path / "killed", small, "baseline", restarts=5, steps=40), False
     until = time.monotonic() + 200
     while process.poll() is None and not killed and time.monotonic() < until:
-        run, done, _ = log(tmp_path / "killed", data, "baseline", 40)
+        _, done, _ = log(tmp_path / "killed", data, "baseline", 40)
         if len(done) > 22:  # behind the first validation, whose checkpoint it goes on from
             children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
             os.kill(int(children[-1]), signal.SIGKILL)
