@@ -18,7 +18,7 @@ from .evaluate.errors import error_types
 from .evaluate.ladder import climb
 from .evaluate.starts import Found, trained
 from .evaluate.verdict import verdict
-from .experiments import Experiment, parse, rung, seed_count
+from .experiments import KNOWN, Experiment, parse, rung, seed_count
 from .machine import devices, machine_name
 from .models import proofs
 from .models.detector import Detector
@@ -235,4 +235,12 @@ def trusted(a: Asked) -> Figure:
 
 def by_frames(a: Asked) -> Found:
     """The finished runs of rungs by the number of training frames."""
-    return trained({e.rung: e for e in a.experiments(("fpn",))}, a.dataset, a.seeds)
+    return trained({_start(e): e for e in a.experiments(("fpn",))}, a.dataset, a.seeds)
+
+
+def _start(experiment: Experiment) -> str:
+    """A rung's name; one that starts from a run is named with that run's data and row."""
+    if experiment.weights in KNOWN["weights"]:
+        return experiment.rung
+    data, _, row, _ = experiment.weights.split(".")
+    return f"{replace(experiment, weights='none').rung} from {data} {row.replace('~', '+')}"

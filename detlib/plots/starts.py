@@ -29,7 +29,7 @@ def learning_curve(found: Found, dataset: Dataset) -> Figure:
         for x, here, (_, low, high) in zip(at, by_frames.values(), ends, strict=True):
             axis.vlines(x, low, high, color=colour, linewidth=1.6, alpha=0.55)
             axis.plot([x] * len(here), [run.metrics["mAP"] or 0 for run in here], ".", color=colour, markersize=4, alpha=0.7)
-        axis.plot(at, [value for value, _, _ in ends], "o-", color=colour, markeredgecolor="white", markersize=8, label=plain(way, 40))
+        axis.plot(at, [value for value, _, _ in ends], "o-", color=colour, markeredgecolor="white", markersize=8, label=plain(way, 70))
     axis.set(xlabel="training frames (log)", ylabel="mAP", xscale="log")
     axis.xaxis.set_major_locator(FixedLocator(counts))
     axis.xaxis.set_minor_locator(NullLocator())
