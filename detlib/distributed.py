@@ -44,8 +44,8 @@ def engine(model: nn.Module) -> nn.Module:
     return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
 
-def mine(items: list) -> list:
-    """This process's part of a batch: every world-th item."""
+def mine(items: Any) -> Any:
+    """This process's part of a batch, a tensor or a list: every world-th item."""
     return items[rank()::world()]
 
 

@@ -8,8 +8,8 @@ from math import comb
 import numpy as np
 import pandas as pd
 
-from .data.coco import Dataset, Split
-from .data.resplit import UNITS, clip_count, distance, histograms, measured, objects, resplit
+from .data.coco import Dataset, Split, objects
+from .data.resplit import UNITS, clip_count, distance, histograms, measured, resplit
 from .evaluate.intervals import LEVEL, RESAMPLES, clip_weights, interval, resampled_classes
 from .runs import Run
 

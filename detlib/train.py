@@ -154,8 +154,7 @@ def gradient_(engine: nn.Module, batch: Batch, kind: str, precision: str) -> dic
     `engine` is a Detector, or one wrapped by `distributed.engine`: then each process computes its part of the batch, and all get the same results.
     """
     model: Detector = getattr(engine, "module", engine)
-    (images, boxes, labels), device = batch, model.mean.device
-    images, boxes, labels = images[distributed.rank()::distributed.world()], distributed.mine(boxes), distributed.mine(labels)
+    (images, boxes, labels), device = map(distributed.mine, batch), model.mean.device
     with autocast(device, precision):
         logits, deltas = engine(images.to(device))
     parts = model.loss(logits, deltas, [b.to(device) for b in boxes], [l.to(device) for l in labels], tuple(images.shape[-2:]), kind,

@@ -139,7 +139,7 @@ def numbers(split: Split, at: Places, seen: np.ndarray | None, detections: Detec
         classes[every, at.label - 1] = 0
         looked = {name: seen[:, k - len(STATES) - 2] for k, name in enumerate(STATES)}
         looked |= {"own": own, "other": classes.max(axis=1), "move_x": seen[:, -2], "move_y": seen[:, -1]}
-        for name in set(SIDES) & {column.rsplit("_")[0] for column in at.time if column.endswith("_x")}:
+        for name in (name for name in SIDES if f"{name}_x" in at.time):  # in this order always: trees break ties by the order of columns
             looked |= {f"{name}_left_{axis}": (at.time[f"{name}_{axis}"] - looked[f"move_{axis}"]).abs() for axis in "xy"}
         parts.append(pd.DataFrame(looked))
     return pd.concat([*parts, *([] if detections is None else [_found(at, detections)])], axis=1)

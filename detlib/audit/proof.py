@@ -14,12 +14,6 @@ from .findings import findings
 RESAMPLES = 1000
 
 
-def proof(split: Split, dataset: Dataset, detections: Detections | None = None, share: float = 0.05,
-          seeds: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
-    """Precision and recall of the audit on errors planted with these seeds, for each kind and all together (`judge`)."""
-    return judge(planted_outcomes(split, dataset, detections, share, seeds))
-
-
 def planted_outcomes(split: Split, dataset: Dataset, detections: Detections | None = None, share: float = 0.05,
                      seeds: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
     """What the audit finds of errors planted with each of these seeds: `outcomes` with their seed and clip."""

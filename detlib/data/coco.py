@@ -186,6 +186,11 @@ class Dataset:
                 f"large (≥ {high:g}² px)": (high**2, math.inf)}
 
 
+def objects(split: Split) -> pd.DataFrame:
+    """The rows of a split's box table that are single objects, not crowds."""
+    return split.boxes[~split.boxes["crowd"].astype(bool)]
+
+
 def derive_size_limits(splits: dict[str, Split]) -> tuple[float, float]:
     """Limits of small and large where the data set names none: an eighth and a quarter of the frames' median height (16 and 32 px of 128)."""
     heights = [frame.image_hw[0] for split in splits.values() for frame in split.frames] or [256]

@@ -48,10 +48,11 @@ def read_all(folder: str | Path, clips: str | None = None, panorama: bool | None
     """
     root = Path(folder)
     about = {"panorama": False, **about_folder(root)}
-    files = {path.name.removesuffix(ANNOTATIONS): path for path in sorted(root.glob("*" + ANNOTATIONS)) if path.name != ANNOTATIONS}
     asked = {key: value for key, value in reading.items() if value is not None}
-    if files := {} if asked.keys() & {"form", "classes", "splits"} else files:
-        sources = {name: _read(files[name]) for name in sorted(files, key=lambda n: (n != "train", n != "val", n))}
+    own = {} if asked.keys() & {"form", "classes", "splits"} else {
+        path.name.removesuffix(ANNOTATIONS): path for path in sorted(root.glob("*" + ANNOTATIONS)) if path.name != ANNOTATIONS}
+    if own:
+        sources = {name: _read(own[name]) for name in sorted(own, key=lambda n: (n != "train", n != "val", n))}
     else:
         found = _with_the_way(root, read_folder, root, clips=clips, **asked)
         sources = found.sources
@@ -59,7 +60,7 @@ def read_all(folder: str | Path, clips: str | None = None, panorama: bool | None
     if panorama is not None:
         about["panorama"] = panorama
     names = [str(image["file_name"]) for source in sources.values() for image in source.content["images"]]
-    if clips is None and "clip_names" not in about and not (files and all(re.search(r"_\d+\.", name) for name in names)):
+    if clips is None and "clip_names" not in about and not (own and all(re.search(r"_\d+\.", name) for name in names)):
         clips, why = _with_the_way(root, clip_rule, [root / name for name in names])
         print(why)
     return about | {"clip_names": clips == "names" if clips else about.get("clip_names", True)}, sources

@@ -7,18 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from .coco import DataError, Dataset, Split, safe_name
+from .coco import DataError, Dataset, Split, objects, safe_name
 
 UNITS = {"class mix": "share", "size": "log2 units", "width / height": "log2 units", "place across": "share of the width",
          "place down": "share of the height"}  # of a distance; brightness comes on top, in grey levels
 GRID = 1024  # different values that a distribution is held at; more are rounded to so many quantiles
 PICTURES = 300  # whose brightness is measured
 DRAWS = 2000  # re-splits that are tried
-
-
-def objects(split: Split) -> pd.DataFrame:
-    """The rows of a split's box table that are single objects, not crowds."""
-    return split.boxes[~split.boxes["crowd"].astype(bool)]
 
 
 def brightness(split: Split, most: int = PICTURES) -> tuple[np.ndarray, np.ndarray]:

@@ -12,13 +12,12 @@ from matplotlib.patheffects import withStroke
 
 from ..anchors import AnchorSpec
 from ..coverage import Coverage, coverage, positives
-from ..data.coco import Dataset, Split
+from ..data.coco import Dataset, Split, objects
 from ..evaluate.compare import pairs
 from ..fitting import split_boxes
 from ..matching import THRESHOLD
 from ..runs import Run
 from .anchors import LEVELS
-from .data import objects
 from .style import FAINT, INK, class_colours, log_limits, note, pixel_ticks, plain, rung_colour, sheet, style
 
 # The ladder's rows that brought the sets in, for their colours; others follow in these

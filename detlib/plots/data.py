@@ -13,7 +13,7 @@ from matplotlib.markers import CARETLEFT, CARETRIGHT
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from ..data.coco import DataError, Dataset, Split
+from ..data.coco import DataError, Dataset, Split, objects
 from ..evaluate.coco import Detections
 from .style import (
     FAINT,
@@ -58,11 +58,6 @@ def counted_sentence(dataset: Dataset) -> str:
         parts.append((split.name if split.name == name else f"{split.name} as {name}") + f" ({len(split):,} frames{pictures_here})")
     absent = [f"no {name} in this data" for name in COURSE if name not in counted(dataset)]
     return "Counting " + ", ".join(parts) + (f"; {', '.join(absent)}." if absent else ".")
-
-
-def objects(split: Split) -> pd.DataFrame:
-    """The rows of a split's box table that are single objects, not crowds."""
-    return split.boxes[~split.boxes["crowd"].astype(bool)]
 
 
 def summary(dataset: Dataset, splits: Mapping[str, Split] | None = None) -> pd.DataFrame:
