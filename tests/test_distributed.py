@@ -82,7 +82,8 @@ def losses_of_one(small, halves):
         counts: list[torch.Tensor] = []
         parts = []
         for part in [slice(half, None, 2) for half in (0, 1)] if halves else [slice(None)]:
-            parts.append(model.loss(*model(images[part]), boxes[part], labels[part], tuple(images.shape[-2:]), experiment.loss, partial(noted, counts)))
+            found, image_hw = model(images[part]), tuple(images.shape[-2:])
+            parts.append(model.loss(*found, boxes[part], labels[part], image_hw, experiment.loss, partial(noted, counts)))
         loss = sum((part["classes"] + part["boxes"]) * count for part, count in zip(parts, counts, strict=True)) / sum(counts)
         model.zero_grad()
         loss.backward()
