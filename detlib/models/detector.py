@@ -40,8 +40,8 @@ class Detector(nn.Module):
     def loss(self, logits: Tensor, deltas: Tensor, boxes: list[Tensor], labels: list[Tensor], image_hw: tuple[int, int],
              kind: str, count: Callable[[Tensor], Tensor] = lambda number: number) -> dict[str, Tensor]:
         """Losses 'classes' and 'boxes' of a batch; boxes (M, 4) xyxy px and labels (M,) of each image; `count` as in `detection_loss`."""
-        matched = match_local(self.anchors, boxes, image_hw) if logits.device.type == "cpu" else None  # the same, and faster there
-        classes, encoded = targets(self.grid(image_hw, logits.device), boxes, labels, matched)
+        positives = match_local(self.anchors, boxes, image_hw) if logits.device.type == "cpu" else None  # the same, and faster there
+        classes, encoded = targets(self.grid(image_hw, logits.device), boxes, labels, positives)
         return detection_loss(logits, deltas, classes, encoded, kind, count)
 
     def grid(self, image_hw: tuple[int, int], device: torch.device) -> Tensor:

@@ -50,10 +50,10 @@ def detection_loss(logits: Tensor, deltas: Tensor, classes: Tensor, encoded: Ten
                    count: Callable[[Tensor], Tensor] = lambda number: number) -> dict[str, Tensor]:
     """The two parts, 'classes' and 'boxes' (smooth L1 over the positives), each over the number of positives in the batch.
 
-    logits (N, R, K+1), deltas (N, R, 4), classes (N, R), encoded (N, R, 4). A batch without objects divides by one. Where the batch is divided over
-    processes, `count` turns this part's number of positives into that of the whole.
+    logits (N, R, K+1), deltas (N, R, 4), classes (N, R), encoded (P, 4) of the P positives in order. A batch without objects divides by one. Where
+    the batch is divided over processes, `count` turns this part's number of positives into that of the whole.
     """
     positive = classes > 0
     number = count(positive.sum()).clamp(min=1)
     return {"classes": classification_loss(logits.float(), classes, kind) / number,
-            "boxes": smooth_l1_loss(deltas.float()[positive], encoded[positive], reduction="sum") / number}
+            "boxes": smooth_l1_loss(deltas[positive].float(), encoded, reduction="sum") / number}
