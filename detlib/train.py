@@ -25,7 +25,7 @@ from .data.loader import Batch, Cache, TrainBatches, channel_statistics
 from .evaluate.coco import evaluate
 from .experiments import LADDER, NULL, OPTIMIZERS, Experiment, Profile, parse, profile_name, seed_count
 from .files import write_atomic, write_json
-from .machine import devices, precision_here
+from .machine import devices, precision_here, readers_here
 from .models.detector import Detector, build
 from .models.pretrained import start_from_imagenet_
 from .models.transfer import start_from_
@@ -80,7 +80,8 @@ def _train(run: runs.Run, dataset: Dataset, spec: AnchorSpec, device: torch.devi
         said = start_from_(model, start.weights(), start.config["categories"], dataset.categories)
         print(f"From {start.folder.relative_to(runs.outputs() / 'runs')}: {said}.")
     engine = distributed.engine(model)
-    batches, val_images = TrainBatches(train, experiment, spec.strides[-1]), Cache(dataset["val"])
+    readers = distributed.first_then_others(readers_here)
+    batches, val_images = TrainBatches(train, experiment, spec.strides[-1], readers), Cache(dataset["val"], readers)
     last = min(sizes.steps, stop_after or sizes.steps)
 
     def save(done: int) -> None:

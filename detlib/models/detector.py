@@ -1,4 +1,5 @@
 """The detector, put together from its visible parts."""
+import math
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -52,15 +53,18 @@ class Detector(nn.Module):
     def detect(self, logits: Tensor, deltas: Tensor, image_hw: tuple[int, int], score_min: float = SCORE_MIN) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Boxes (D, 4) xyxy px, labels (D,) and scores (D,) of each image, highest score first: softmax, best class of each anchor, NMS a class."""
         anchors = self.grid(image_hw, logits.device)
-        scores, labels = by_class(logits.float()).softmax(1)[:, 1:].max(1)  # (N, R)
+        least = math.log(score_min / (1 - score_min)) if 0 < score_min < 1 else -math.inf
+        possible = logits[..., 1:].amax(-1) - logits[..., 0] >= least - 0.1  # below, background alone leaves less; 0.1 is more than bfloat16 rounds
         found = []
-        for score, label, delta in zip(scores, labels + 1, deltas.float(), strict=True):
-            score, index = score.topk(min(CANDIDATES, len(score)))
-            index = index[score > score_min]
-            score = score[: len(index)]
-            boxes = clip(decode(delta[index], anchors[index]), image_hw)
-            keep = batched_nms(boxes, score, label[index], NMS_IOU)[:MAX_BOXES]
-            found.append((boxes[keep], label[index][keep], score[keep]))
+        for values, delta, here in zip(logits, deltas, possible, strict=True):
+            (index,) = torch.where(here)
+            score, label = by_class(values[index]).softmax(0)[1:].max(0)
+            score, order = score.topk(min(CANDIDATES, len(score)))
+            order = order[score > score_min]
+            score, label, index = score[: len(order)], label[order] + 1, index[order]
+            boxes = clip(decode(delta[index].float(), anchors[index]), image_hw)
+            keep = batched_nms(boxes, score, label, NMS_IOU)[:MAX_BOXES]
+            found.append((boxes[keep], label[keep], score[keep]))
         return found
 
 
