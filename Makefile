@@ -1,5 +1,5 @@
-# make workbook | test | lab | clean
-# Variables: DATA (a folder; default: simulated), PROFILE (smoke, laptop, report), SEEDS (trainings of each row; default: 1), INVALID (raise, drop, clip), PYTHON, PIP_ARGS
+# make workbook | test | lab | bench | clean
+# Variables: DATA (a folder; default: simulated), PROFILE (smoke, laptop, report), SEEDS (trainings of each row; default: 1), INVALID (raise, drop, clip), NAMES (of benchmarks), PYTHON, PIP_ARGS
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,7 +21,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
 
+bench: $(READY)
+	$(BIN)/detlib bench $(NAMES)
+
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache
 
-.PHONY: workbook test lab clean
+.PHONY: workbook test lab bench clean

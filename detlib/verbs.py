@@ -185,6 +185,21 @@ def workbook(data: str | None, profile: str | None, invalid: str | None, seeds: 
     return make(notebooks or benchmark.notebooks(), runs.outputs() / "reports", data=data, profile=profile_name(profile), environment=given)
 
 
+def bench(names: list[str], quick: bool, json: bool) -> None:
+    """Measure how fast things are, and write the page."""
+    from .bench import page, turns
+
+    entries = page.measure(names, quick)
+    if json:
+        print(_json.dumps(entries))
+        return
+    for entry in entries:
+        missed = "" if page.BENCHMARKS[entry["name"]].reached(entry["value"]) else "  MISSED"
+        print(f"{entry['name']:<24}{entry['value']:>10.3g} {entry['unit']:<9} {'at least' if entry['better'] == 'higher' else 'at most'} "
+              f"{entry['goal']:g}{missed}")
+    print(turns.folder() / "index.html")
+
+
 def report(notebook: Path, out: Path | None) -> None:
     """Export one notebook as it stands."""
     from . import runs
