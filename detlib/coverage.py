@@ -16,7 +16,7 @@ from .matching import THRESHOLD
 CHUNK = 8192  # boxes at a time: bounds the memory, and keeps a level's arrays in a core's cache
 SLACK = 0.97  # windows reach down to this part of the IoU that matters: float32 errs by less, except on the boxes that FINEST sends to the whole grid
 FRAMES = 32  # frames matched at a time
-FINEST = 1e-4  # of the image's longer side: overlaps below this are near the rounding of a corner's coordinate
+FINEST = 3e-5  # of the image's longer side: overlaps below this are near the rounding of a corner's coordinate
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,17 @@
 """How time and memory grow with the data: each task at 1, 4 and 16 times a size, in a process of its own."""
 import json
+import math
+import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 TIMES = (1, 4, 16)
 FIELDS = ("task", "of", "size", "seconds", "MiB")
@@ -47,8 +51,6 @@ def _exploring(root: Path, times: int) -> Callable[[], object]:
 
 
 def _covering(root: Path, times: int) -> Callable[[], object]:
-    import torch
-
     from ..anchors import BASELINE
     from ..coverage import coverage
 
@@ -58,8 +60,6 @@ def _covering(root: Path, times: int) -> Callable[[], object]:
 
 
 def _matching(root: Path, times: int) -> Callable[[], object]:
-    import torch
-
     from ..anchors import BASELINE
     from ..coverage import match_local
     from ..matching import targets
@@ -106,23 +106,32 @@ def _training(root: Path, times: int) -> Callable[[], object]:
 
 # name: what grows, and a function that prepares a folder for so many times the size and returns the call that is measured
 TASKS: Mapping[str, tuple[str, Callable[[Path, int], Callable[[], object]]]] = {
-    "loading": ("6,000 boxes on 500 images", _loading), "exploring, three figures": ("6,000 boxes on 500 images", _exploring),
+    "loading": ("6,000 boxes on 500 images", _loading), "exploring": ("6,000 boxes on 500 images", _exploring),
     "coverage": ("20,000 boxes", _covering), "matching": ("32,720 anchors", _matching),
-    "evaluation": ("10,000 detections on 100 images", _judging), "training, 12 steps": ("100 images", _training)}
+    "evaluation": ("10,000 detections on 100 images", _judging), "training": ("100 images", _training)}
 
 
 def _child(task: str, times: str) -> None:
-    """Measure one task in this process and print its seconds and the MiB by which the peak of its memory rose."""
-    import resource
-    import time
-
+    """Measure one task in this process and print its seconds, and the MiB by which its memory rose at the most above what it was."""
     with tempfile.TemporaryDirectory() as place:
+        os.environ["DETLIB_HOME"] = place
+        torch.manual_seed(0)
         call = TASKS[task][1](Path(place) / "data", int(times))
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = _memory("VmRSS", forget=True)
         start = time.perf_counter()
         call()
         seconds = time.perf_counter() - start
-        print(json.dumps([seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024]))
+        print(json.dumps([seconds, _memory("VmHWM") - before]))
+
+
+def _memory(field: str, forget: bool = False) -> float:
+    """MiB that this process has in memory (VmRSS) or had at the most (VmHWM) since it was told to `forget`; NaN where /proc does not say."""
+    if not Path("/proc/self/status").exists():
+        return math.nan
+    if forget:  # the peak of the process that this one was forked from is inherited
+        Path("/proc/self/clear_refs").write_text("5")
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field)]
+    return int(line.split()[1]) / 1024
 
 
 def growth(times: tuple[int, ...] = TIMES, rounds: int = 3) -> pd.DataFrame:

@@ -54,7 +54,8 @@ class Detector(nn.Module):
         """Boxes (D, 4) xyxy px, labels (D,) and scores (D,) of each image, highest score first: softmax, best class of each anchor, NMS a class."""
         anchors = self.grid(image_hw, logits.device)
         least = math.log(score_min / (1 - score_min)) if 0 < score_min < 1 else -math.inf
-        possible = logits[..., 1:].amax(-1) - logits[..., 0] >= least - 0.1  # below, background alone leaves less; 0.1 is more than bfloat16 rounds
+        rows = logits.transpose(1, 2).contiguous()  # as in `by_class`
+        possible = rows[:, 1:].amax(1) - rows[:, 0] >= least - 0.1  # below, background alone leaves less; 0.1 is more than bfloat16 rounds
         found = []
         for values, delta, here in zip(logits, deltas, possible, strict=True):
             (index,) = torch.where(here)

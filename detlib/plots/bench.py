@@ -54,6 +54,8 @@ def growth(table: pd.DataFrame, exponents: pd.DataFrame) -> Figure:
             axis.xaxis.set_major_locator(FixedLocator(list(size)))
             axis.xaxis.set_minor_locator(NullLocator())
             axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
+            low, high = axis.get_ylim()
+            axis.yaxis.set_major_locator(FixedLocator([d * 10.0**e for e in range(-5, 6) for d in (1, 3) if low <= d * 10.0**e <= high]))
             axis.yaxis.set_minor_locator(NullLocator())
             axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes[0][column].set_title(f"{plain(task, 26)}\nslope {exponents.loc[task, 'seconds']:.2f}")
