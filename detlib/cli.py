@@ -1,10 +1,13 @@
 """The command line: `detlib VERB`."""
 import argparse
+import contextlib
+import io
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from . import verbs
-from .options import data_and_profile, training
+from .options import data_and_profile, reading, training
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     sub = verb("explore", verbs.explore, "the figures that need nothing but a data set, as PNG files, and its summary; without any training")
     data_and_profile(sub)
+    reading(sub)
     sub.add_argument("--out", type=Path, help="folder (default: outputs/figures/DATA)")
     sub.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -108,12 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name, function, text in (("check", verbs.check, looks), ("import", verbs.bring, brings)):
         sub = verb(name, function, text)
         sub.add_argument("folder", type=Path)
-        sub.add_argument("--form", choices=("coco", "voc", "yolo", "kitti"), help="where two readings are possible: which one")
-        sub.add_argument("--classes", nargs="+", metavar="NAME", help="names of the classes, in the order of their numbers, where the data name none")
-        sub.add_argument("--splits", nargs="+", metavar="HOW", help="share=0.2 (of the pictures to val), clips=0.2 (of the clips), folder, or "
-                                                                    "train=FILE.txt val=FILE.txt, where the data name no splits")
-        sub.add_argument("--seed", type=int, default=0, help="of a share (default: 0)")
-        sub.add_argument("--clips", choices=("names", "none"), help="are a_1 and a_2 neighbours in a film, or just numbered pictures?")
+        reading(sub)
         if name == "check":
             sub.add_argument("--annotations-only", action="store_true", help="do not open the pictures")
             sub.add_argument("--json", action="store_true", help="print one JSON object")
@@ -131,7 +130,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = vars(parser.parse_args(arguments))
     options.pop("verb")
     try:
-        return options.pop("function")(**options) or 0
+        with _json_alone() if options.get("json") else contextlib.nullcontext():
+            return options.pop("function")(**options) or 0
     except BrokenPipeError:  # `| head` has seen enough
         sys.stdout = None
         return 0
@@ -140,6 +140,20 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+@contextlib.contextmanager
+def _json_alone() -> Iterator[None]:
+    """Of all that a verb prints, the last line, which is its JSON object, goes to standard output, and the rest to standard error."""
+    said, done = io.StringIO(), False
+    try:
+        with contextlib.redirect_stdout(said):
+            yield
+        done = True
+    finally:
+        *before, last = said.getvalue().splitlines() or [""]
+        print(*before, *([] if done else [last]), sep="\n", end="\n" if before else "", file=sys.stderr)
+    print(last)
 
 
 if __name__ == "__main__":

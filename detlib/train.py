@@ -130,6 +130,9 @@ def _train(run: runs.Run, dataset: Dataset, spec: AnchorSpec, device: torch.devi
 def training_split(experiment: Experiment, dataset: Dataset) -> Split:
     """The frames that an experiment trains on: all of its split, or `train_frames` of them, spread evenly."""
     split = dataset[experiment.split]
+    if (experiment.train_frames or 0) > len(split):
+        raise ValueError(f"train_frames={experiment.train_frames}: {experiment.split} of {dataset.name} has {len(split)} frames; "
+                         "leave it out to train on all")
     return split if experiment.train_frames is None else split.subset(split.spread(experiment.train_frames))
 
 

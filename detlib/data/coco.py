@@ -20,6 +20,7 @@ from .pictures import read_pixels
 ANNOTATIONS = "_annotations.json"
 PLAIN_FOLDERS = {"images", "image", "imgs", "img", "pictures", "frames", "jpegimages", "data", "train", "training", "val", "valid", "validation",
                  "test", "testing", "extension"}
+COLOURS = ("red", "green", "blue")
 SIZES = ("small", "medium", "large")
 COLUMNS = ["frame", "image_id", "clip", "label", "category", "x1", "y1", "x2", "y2", "width", "height", "size", "aspect", "area", "crowd",
            "distance", "visible", "annotation"]

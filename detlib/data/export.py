@@ -12,6 +12,8 @@ from ..files import write_atomic, write_json
 from . import kitti, voc
 from .coco import ANNOTATIONS, DataError, Dataset, Frame, Source, Split
 
+WHOLE = "full_"  # splits of complete annotations, of which not every picture needs to be there
+
 
 def write_dataset(dataset: Dataset, folder: str | Path, form: str = "coco", sources: Mapping[str, Source] | None = None) -> list[str]:
     """Write an opened data set into a new folder; -> what the form could not hold, in sentences.
@@ -33,12 +35,13 @@ def write_dataset(dataset: Dataset, folder: str | Path, form: str = "coco", sour
 def _names(dataset: Dataset, form: str) -> dict[str, str]:
     """What each picture is called in the new folder, below its folder of pictures; without the first folder where all lie in one."""
     files = list(dict.fromkeys(frame.file_name for split in dataset.splits.values() for frame in split.frames))
+    needed = {frame.file_name for split in dataset.splits.values() if not (split.name.startswith(WHOLE) and form == "coco") for frame in split.frames}
     names = {}
     for file in files:
         path = PurePosixPath(file.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts:
             raise DataError(f"{dataset.root}: the picture {file!r} lies outside the folder; move it inside")
-        if not (dataset.root / file).is_file():  # before anything is written
+        if file in needed and not (dataset.root / file).is_file():  # before anything is written
             raise DataError(f"{dataset.root / file}: this picture is listed and not there; put it back, or remove it from the list")
         at = [k for k, part in enumerate(path.parts[:-1]) if part in ("images", "JPEGImages", "image_2")]
         parts = path.parts[at[0] + 1:] if at else path.parts
@@ -63,6 +66,8 @@ def _distinct(dataset: Dataset, places: Sequence[str]) -> None:
 
 
 def _copy(dataset: Dataset, file: str, target: Path) -> None:
+    if not (dataset.root / file).is_file():  # of annotations that are more than the pictures
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(dataset.root / file, target)
 
