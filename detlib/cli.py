@@ -74,6 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
     sub.add_argument("--seeds", help="how many trainings of each row of the ladder, notebook 04 (default: DETLIB_SEEDS, else 1)")
     sub.add_argument("notebooks", nargs="*", type=Path, help="only these (default: all)")
 
+    sub = verb("student", verbs.student, "copy the notebooks without the solutions of their exercises")
+    sub.add_argument("--out", type=Path, help="folder (default: outputs/student)")
+
     sub = verb("report", verbs.report, "export a notebook as it stands, with its outputs and widgets, to one HTML file that needs no network")
     sub.add_argument("notebook", type=Path)
     sub.add_argument("--out", type=Path, help="default: outputs/exports/NAME.html; outputs/reports belongs to the workbook")

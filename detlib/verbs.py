@@ -216,6 +216,25 @@ def bench(names: list[str], quick: bool, json: bool) -> None:
     print(turns.folder() / "index.html")
 
 
+def student(out: Path | None) -> None:
+    """Copy the notebooks without their solutions; a copy that is there is kept, since it may hold answers."""
+    import nbformat
+
+    from . import benchmark, runs
+    from .files import write_atomic
+
+    out = out or runs.outputs() / "student"
+    for notebook in benchmark.notebooks():
+        path = out / notebook.name
+        if path.exists():
+            print(f"kept as it is: {path} (delete it to have it anew)", file=sys.stderr)
+            continue
+        book = nbformat.read(notebook, as_version=4)
+        book.cells = [cell for cell in book.cells if "solution" not in cell.metadata.get("tags", [])]
+        write_atomic(path, nbformat.writes(book))
+    print(out)
+
+
 def report(notebook: Path, out: Path | None) -> None:
     """Export one notebook as it stands."""
     from . import runs
