@@ -88,8 +88,8 @@ def _step(wh: Tensor, centres: Tensor) -> Tensor:
 def _clouds() -> list[Case]:
     wh = xyxy_to_cxcywh(boxes_at_random(60, (128, 256), 6))[:, 2:]
     return [Case("four boxes and two clear groups", (torch.tensor([[4.0, 12], [6, 16], [60, 30], [80, 40]]), torch.tensor([[5.0, 10], [50, 50]]))),
-            Case("a box that IoU and distance give to different "
-                 "centres", (torch.tensor([[20.0, 20], [40, 40], [90, 90]]), torch.tensor([[12.0, 12], [80, 80]]))),
+            Case("a box that IoU and distance give to different centres",
+                 (torch.tensor([[20.0, 20], [40, 40], [90, 90]]), torch.tensor([[12.0, 12], [80, 80]]))),
             Case("a shape that no box is nearest to", (torch.tensor([[10.0, 20], [12, 18]]), torch.tensor([[11.0, 19], [200, 200]]))),
             Case("60 boxes and 4 centres", (wh, wh[:4]))]
 
