@@ -172,9 +172,8 @@ def workbook(data: str | None, profile: str | None, invalid: str | None, seeds: 
     """Run the notebooks and write the reports."""
     import os
 
-    from . import benchmark, runs
+    from . import apidoc, benchmark, report, runs
     from .experiments import profile_name, seed_count
-    from .report import workbook as make
 
     data = data or os.environ.get("DETLIB_DATA") or "simulated"
     if data != "simulated":
@@ -188,7 +187,14 @@ def workbook(data: str | None, profile: str | None, invalid: str | None, seeds: 
     if invalid:
         given["DETLIB_INVALID"] = invalid
     given["DETLIB_SEEDS"] = str(seed_count(seeds))
-    return make(notebooks or benchmark.notebooks(), runs.outputs() / "reports", data=data, profile=profile_name(profile), environment=given)
+    out = runs.outputs() / "reports"
+    code = report.workbook(notebooks or benchmark.notebooks(), out, data=data, profile=profile_name(profile), environment=given)
+    try:
+        apidoc.write(out)
+        report.index(out)
+    except OSError as error:  # the reports do not need them
+        print(error, file=sys.stderr)
+    return code
 
 
 def _notebook(asked: Path, known: list[Path]) -> Path:
