@@ -168,6 +168,22 @@ def evaluate(run: Path, json: bool) -> None:
     print(_json.dumps(metrics) if json else table(metrics).to_string())
 
 
+def compare(run: list[Path], data: str | None, invalid: str | None, json: bool) -> None:
+    """Print what the second of two finished runs gains on the first, and how sure that is."""
+    from . import runs
+    from .evaluate.compare import difference
+    from .predict import finished_run
+
+    first, second = (finished_run(folder) for folder in run)
+    if first.config["data"]["val"] != second.config["data"]["val"]:
+        raise ValueError(f"{first.folder} and {second.folder} were judged on different boxes ({first.config['data']['name']}, "
+                         f"{second.config['data']['name']}): only runs on the same validation split can be compared")
+    dataset = runs.open_data(data or runs.data_of(first), first.experiment.profile, invalid=invalid)
+    found = difference([first], [second], dataset)
+    print(_json.dumps({"first": found.first, "second": found.second, "difference": found.value, "low": found.low, "high": found.high,
+                       "verdict": found.verdict}) if json else found.sentence)
+
+
 def workbook(data: str | None, profile: str | None, invalid: str | None, seeds: str | None, notebooks: list[Path]) -> int:
     """Run the notebooks and write the reports."""
     import os
