@@ -25,6 +25,19 @@ def test_clip_and_flip():
     torch.testing.assert_close(boxes.flip(boxes.flip(XYXY, 40), 40), XYXY)
 
 
+@pytest.mark.parametrize("change", [boxes.xyxy_to_cxcywh, boxes.cxcywh_to_xyxy, boxes.xyxy_to_xywh, boxes.xywh_to_xyxy, boxes.area,
+                                    lambda b: boxes.clip(b, (6, 9)), lambda b: boxes.flip(b, 40)])
+def test_boxes_of_many_images_are_their_images_boxes(change):
+    """Any number of dimensions stands before the four numbers."""
+    several = torch.rand(2, 5, 3, 4) * 10
+    assert torch.equal(change(several).flatten(0, 2), change(several.flatten(0, 2)))
+
+
+def test_clip_leaves_what_is_inside():
+    inside = torch.tensor([[0.25, 0.5, 39.75, 19.5]])
+    assert torch.equal(boxes.clip(inside, (20, 40)), inside) and not boxes.clip(torch.full((1, 4), -7.0), (20, 40)).any()
+
+
 def test_grid_written_out_by_hand():
     spec = AnchorSpec((4, 8), (((2.0, 6.0), (5.0, 1.0)), ((30.0, 30.0),)))
     grid = spec.grid((8, 16))
