@@ -204,7 +204,7 @@ def clip_and_number(file_name: str) -> tuple[str, int]:
     Folders that only say what lies in them (images, train) do not count, but where a name is nothing but a number; a name without one is a clip.
     """
     *folders, _ = PurePosixPath(file_name).parts
-    stem, number = re.fullmatch(r"(.*?)[_. -]?(\d{1,18})?", PurePosixPath(file_name).stem).groups()
+    ((stem, number),) = re.findall(r"(?s)\A(.*?)[_. -]?(\d{1,18})?\Z", PurePosixPath(file_name).stem)
     telling = [name for name in folders if not set(re.findall(r"[a-z]+", name.lower())) & PLAIN_FOLDERS]
     clip = "/".join([*telling, stem] if stem else telling or folders[-1:])
     return clip or "frames", int(number or 0)
