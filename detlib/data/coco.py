@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -42,7 +42,7 @@ class Source(NamedTuple):
 class Part:
     """Which part of a stored picture a frame is: the picture scaled, and cut at a place."""
 
-    image_id: object  # of the picture in its annotation file
+    image_id: Any  # of the picture in its annotation file
     picture_hw: tuple[int, int]  # px as stored
     scaled_hw: tuple[int, int]  # px of the whole picture at the frame's scale
     left: int
