@@ -83,7 +83,7 @@ def _write_model(trained: Trained, path: Path, cell: int) -> None:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of the exporter's own internals
         program: Any = torch.onnx.export(model, (example,), dynamo=True, dynamic_shapes=(free,), input_names=["images"],
-                                    output_names=["logits", "deltas"], opset_version=OPSET, verbose=False)
+                                         output_names=["logits", "deltas"], opset_version=OPSET, verbose=False)
     if any(isinstance(program.model.graph.inputs[0].shape[place], int) for place in free):
         raise ValueError("the exporter has fixed the number or the size of the images: a part of the model takes len() or int() of a size")
     for node in program.model.graph:
