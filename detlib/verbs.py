@@ -2,6 +2,7 @@
 import json as _json
 import sys
 from pathlib import Path
+from typing import Any
 
 LISTED = 5  # findings of a kind that `check` prints
 
@@ -69,7 +70,7 @@ def simulate(profile: str | None, out: Path | None, splits: list[str], seed: int
     print(folder)
 
 
-def train(**options: object) -> None:
+def train(**options: Any) -> None:
     """Train one rung or the ladder, for one or several seeds."""
     from .train import train_rungs
 
@@ -124,7 +125,7 @@ def anchors(action: str, file: Path, fit_on: Path | None, budget: int | None, ob
               *([f"kept in {out}"] if action == "fit" and out else []), sep="\n")
 
 
-def figure(name: str | None, out: Path | None, json: bool, **asked: object) -> None:
+def figure(name: str | None, out: Path | None, json: bool, **asked: Any) -> None:
     """Draw a figure of the catalogue."""
     from . import runs
     from .asked import Asked
@@ -141,7 +142,7 @@ def figure(name: str | None, out: Path | None, json: bool, **asked: object) -> N
     print(_json.dumps({"figure": str(path)}) if json else path)
 
 
-def show(name: str | None, json: bool, **asked: object) -> None:
+def show(name: str | None, json: bool, **asked: Any) -> None:
     """Print a table of the catalogue, in Markdown's form."""
     from .asked import Asked
     from .catalogue import TABLES, entry, listing
@@ -279,6 +280,7 @@ def predict(run: Path, source: str | None, split: str | None, invalid: str | Non
         dataset = runs.open_data(source, found.experiment.profile, invalid=invalid)
         written = apply.predict_split(found, dataset, split, out or place / f"{dataset.name}-{split}", draw, score)
     else:
+        assert source
         written = apply.predict_source(found, source, out or place / Path(source).name, draw, score)
     _tell(written, json)
 
