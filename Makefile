@@ -1,4 +1,4 @@
-# make workbook | test | lab | bench | clean
+# make workbook | test | lab | student | bench | clean
 # Variables: DATA (a folder; default: simulated), PROFILE (smoke, laptop, report), SEEDS (trainings of each row; default: 1), INVALID (raise, drop, clip), NAMES (of benchmarks), PYTHON, PIP_ARGS
 PYTHON ?= python3
 VENV := .venv
@@ -10,6 +10,9 @@ workbook: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+student: $(READY)
+	$(BIN)/detlib student
 
 lab: $(READY)
 	$(if $(DATA),DETLIB_DATA="$(abspath $(DATA))") $(if $(PROFILE),DETLIB_PROFILE=$(PROFILE)) $(if $(SEEDS),DETLIB_SEEDS=$(SEEDS)) $(if $(INVALID),DETLIB_INVALID=$(INVALID)) $(BIN)/jupyter lab --LabApp.app_settings_dir=$(CURDIR)/notebooks/.lab --notebook-dir=. notebooks/00_start_here.ipynb
@@ -27,4 +30,4 @@ bench: $(READY)
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache
 
-.PHONY: workbook test lab bench clean
+.PHONY: workbook test lab student bench clean

@@ -169,13 +169,28 @@ def evaluate(run: Path, json: bool) -> None:
     print(_json.dumps(metrics) if json else table(metrics).to_string())
 
 
+def compare(run: list[Path], data: str | None, invalid: str | None, json: bool) -> None:
+    """Print what the second of two finished runs gains on the first, and how sure that is."""
+    from . import runs
+    from .evaluate.compare import difference
+    from .predict import finished_run
+
+    first, second = (finished_run(folder) for folder in run)
+    if first.config["data"]["val"] != second.config["data"]["val"]:
+        raise ValueError(f"{first.folder} and {second.folder} were judged on different boxes ({first.config['data']['name']}, "
+                         f"{second.config['data']['name']}): only runs on the same validation split can be compared")
+    dataset = runs.open_data(data or runs.data_of(first), first.experiment.profile, invalid=invalid)
+    found = difference([first], [second], dataset)
+    print(_json.dumps({"first": found.first, "second": found.second, "difference": found.value, "low": found.low, "high": found.high,
+                       "verdict": found.verdict}) if json else found.sentence)
+
+
 def workbook(data: str | None, profile: str | None, invalid: str | None, seeds: str | None, notebooks: list[Path]) -> int:
     """Run the notebooks and write the reports."""
     import os
 
-    from . import benchmark, runs
+    from . import apidoc, benchmark, report, runs
     from .experiments import profile_name, seed_count
-    from .report import workbook as make
 
     data = data or os.environ.get("DETLIB_DATA") or "simulated"
     if data != "simulated":
@@ -189,7 +204,14 @@ def workbook(data: str | None, profile: str | None, invalid: str | None, seeds: 
     if invalid:
         given["DETLIB_INVALID"] = invalid
     given["DETLIB_SEEDS"] = str(seed_count(seeds))
-    return make(notebooks or benchmark.notebooks(), runs.outputs() / "reports", data=data, profile=profile_name(profile), environment=given)
+    out = runs.outputs() / "reports"
+    code = report.workbook(notebooks or benchmark.notebooks(), out, data=data, profile=profile_name(profile), environment=given)
+    try:
+        apidoc.write(out)
+        report.index(out)
+    except OSError as error:  # the reports do not need them
+        print(error, file=sys.stderr)
+    return code
 
 
 def _notebook(asked: Path, known: list[Path]) -> Path:
@@ -215,6 +237,25 @@ def bench(names: list[str], quick: bool, json: bool) -> None:
         print(f"{entry['name']:<24}{entry['value']:>10.3g} {entry['unit']:<9} {'at least' if entry['better'] == 'higher' else 'at most'} "
               f"{entry['goal']:g}{missed}")
     print(turns.folder() / "index.html")
+
+
+def student(out: Path | None) -> None:
+    """Copy the notebooks without their solutions; a copy that is there is kept, since it may hold answers."""
+    import nbformat
+
+    from . import benchmark, runs
+    from .files import write_atomic
+
+    out = out or runs.outputs() / "student"
+    for notebook in benchmark.notebooks():
+        path = out / notebook.name
+        if path.exists():
+            print(f"kept as it is: {path} (delete it to have it anew)", file=sys.stderr)
+            continue
+        book = nbformat.read(notebook, as_version=4)
+        book.cells = [cell for cell in book.cells if "solution" not in cell.metadata.get("tags", [])]
+        write_atomic(path, nbformat.writes(book))
+    print(out)
 
 
 def report(notebook: Path, out: Path | None) -> None:

@@ -88,8 +88,8 @@ def _step(wh: Tensor, centres: Tensor) -> Tensor:
 def _clouds() -> list[Case]:
     wh = xyxy_to_cxcywh(boxes_at_random(60, (128, 256), 6))[:, 2:]
     return [Case("four boxes and two clear groups", (torch.tensor([[4.0, 12], [6, 16], [60, 30], [80, 40]]), torch.tensor([[5.0, 10], [50, 50]]))),
-            Case("a box that IoU and distance give to different "
-                 "centres", (torch.tensor([[20.0, 20], [40, 40], [90, 90]]), torch.tensor([[12.0, 12], [80, 80]]))),
+            Case("a box that IoU and distance give to different centres",
+                 (torch.tensor([[20.0, 20], [40, 40], [90, 90]]), torch.tensor([[12.0, 12], [80, 80]]))),
             Case("a shape that no box is nearest to", (torch.tensor([[10.0, 20], [12, 18]]), torch.tensor([[11.0, 19], [200, 200]]))),
             Case("60 boxes and 4 centres", (wh, wh[:4]))]
 
@@ -130,8 +130,8 @@ EXERCISES = (
              ("First the squares: this level's size, and the geometric mean of it and the next.",
               "Each ratio gives a wide box, then a high one, both with the area of the first square.",
               "For a ratio r: (size · root, size / root) and (size / root, size · root), with root = √r."),
-             "the report read these ratios off a histogram. But its recipe always makes both, wide and high, and persons are never wide: half of "
-             "these are shapes that nothing has.",
+             "each ratio makes a wide box and a high one, whether the data have both or not. Persons are never wide, and no setting of this recipe "
+             "can say so.",
              lambda: [Case("size 16, next 32, no ratios", (16, 32, [])), Case("size 16, next 36, ratio 4", (16, 36, [4])),
                       Case("the report's finest level", (6, 16, [2, 4])), Case("the baseline's third level", (48, 64, [2, 3]))]),
     Exercise("covered", lambda spec, boxes, threshold: coverage(spec, boxes, TOY_HW).recall(threshold),
@@ -145,7 +145,7 @@ EXERCISES = (
              ("On one centre the intersection of two boxes is the smaller width times the smaller height.",
               "Each box goes to the shape of its highest IoU; a shape moves to the mean of its boxes, and one without boxes stays.",
               "`inter = torch.minimum(wh[:, None], centres).prod(-1)`, the union as ever, `argmax(1)`; then a mean for each shape."),
-             "with IoU a small box weighs as much as a large one. By plain distance the largest boxes would choose all the shapes.", _clouds),
+             "with IoU a small box weighs as much as a large one. By plain distance the largest boxes would choose most of the shapes.", _clouds),
     Exercise("why-it-rose", "ace",
              ("For each explanation ask: did it differ between the two rows, and did coverage move in the right direction?",
               "Section 2 says for whom coverage rose. The report's conclusion and notebook 02 say what else changed.",

@@ -86,7 +86,7 @@ def _number(exercise: Exercise, answer: object) -> tuple[str, str]:
     if np.isclose(value, exercise.reference, rtol=exercise.tolerance, atol=0):
         return DONE, exercise.insight
     for known, pointer in exercise.pointers.items():
-        if np.isclose(value, known, rtol=exercise.tolerance / 10, atol=0):
+        if np.isclose(value, known, rtol=exercise.tolerance, atol=0):
             return NOT_YET, f"{value:,.10g} is {pointer}"
     return NOT_YET, f"got {value:,.10g}, {_direction(value, exercise.reference)} is right."
 
@@ -114,7 +114,7 @@ def _functions(exercise: Exercise, answer: object) -> tuple[str, str]:
         if got is None or got is Ellipsis:
             return NOT_YET if case.part in tried else NOT_DONE, f"{which}on {case.what}, it returns nothing."
         tried.add(case.part)
-        if differs := _difference(got, references[case.part](*deepcopy(case.args if case.known is None else case.known)), exercise):
+        if differs := _difference(got, references[case.part](*(case.args if case.known is None else case.known)), exercise):
             return NOT_YET, f"{which}on {case.what}, {differs}."
     return DONE, exercise.insight
 
@@ -122,12 +122,14 @@ def _functions(exercise: Exercise, answer: object) -> tuple[str, str]:
 def _difference(got: object, wanted: object, exercise: Exercise) -> str | None:
     """In which number, text or shape a result is not the one that is wanted; None where it is."""
     if isinstance(wanted, str):
-        return None if isinstance(got, str) and got == wanted else f"got {got[:60]!r}" if isinstance(got, str) else f"got {_kind(got)}, wanted text"
+        if not isinstance(got, str):
+            return f"got {_kind(got)}, wanted text"
+        return None if got == wanted else f"got {got[:60]!r}, another text is right"
     if isinstance(wanted, list):
         if not isinstance(got, list | tuple) or len(got) != len(wanted):
             return f"got {_kind(got)}, wanted a list of {len(wanted)}"
         found = ((k, _difference(a, b, exercise)) for k, (a, b) in enumerate(zip(got, wanted, strict=True)))
-        return next((f"{text} of entry {k}" for k, text in found if text), None)
+        return next((f"in entry {k}, {text}" for k, text in found if text), None)
     have, want = _array(got), _array(wanted)
     if have is None or want is None:
         return f"got {_kind(got)}, wanted numbers"

@@ -51,8 +51,8 @@ def _val_frames(clips: Sequence[str], wanted: int) -> np.ndarray:
     return np.array([name in taken for name in clips])
 
 
-def _filters(theirs: Sequence[str], ours: Sequence[str]) -> list[int]:
-    return [0, *(theirs.index(name) + 1 if name in theirs else -1 for name in ours)]
+def _filters(theirs: Sequence[str], ours: Sequence[str]) -> np.ndarray:
+    return np.array([0, *(theirs.index(name) + 1 if name in theirs else -1 for name in ours)])
 
 
 STREETS = ["b"] * 4 + ["a"] * 3 + ["c"] * 5
