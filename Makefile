@@ -28,6 +28,6 @@ bench: $(READY)
 	$(BIN)/detlib bench $(NAMES)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
 
 .PHONY: workbook test lab student bench clean
