@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from . import verbs
+from .files import TROUBLE
 from .options import data_and_profile, training
 
 
@@ -131,7 +132,8 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout = None
         return 0
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"detlib: {error}", file=sys.stderr)
+        trouble = TROUBLE.get(getattr(error, "errno", None))
+        print(f"detlib: {f'{error.filename or error}: {trouble}; then call it again' if trouble else error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

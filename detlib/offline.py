@@ -18,7 +18,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from traitlets import HasTraits
 
 from . import __version__
-from .files import write_atomic
+from .files import tidy, write_atomic
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
@@ -130,6 +130,7 @@ def export(notebook: Path, html: Path) -> Path:
     toc = "".join(f'<a class="l{level}" href="#{anchor}">{text}</a>' for level, anchor, text in links)
     nav = f'<nav class="toc" aria-label="Contents">{toc}</nav>' if toc else ""
     main = f'<main{" class=has-toc" if toc else ""}><header class="meta">{meta}</header>\n{nav}\n{cells}</main>'
+    tidy(html.parent)
     write_atomic(html, without_paths(page(title(book, notebook.stem), main), folder))
     return html
 

@@ -1,4 +1,5 @@
 """The only module that knows where things lie: `data/`, and below `outputs/` a folder for each run, written so that nothing is lost."""
+import io
 import json
 import os
 import sys
@@ -22,7 +23,7 @@ from .data.inputs import choose, prepared
 from .data.lidar import Sensor, simulate
 from .data.second_city import second_city
 from .experiments import KNOWN, PROFILES, Experiment, profile_name
-from .files import write_atomic, write_json
+from .files import tidy, write_atomic, write_json
 from .fitting import fit_split, from_json, to_json
 
 MOST_PIXELS = 128 * 1024  # of a picture: the panorama's, which the profiles' steps are timed for
@@ -77,9 +78,8 @@ def import_data(folder: str | Path, out: str | Path | None = None, name: str | N
     about, sources = read_all(folder, panorama=panorama or None, **reading)
     dataset = dataset_of(Path(folder), about | ({"name": name} if name else {}), sources, invalid)
     out = Path(out) if out else home() / "data" / dataset.name
-    for loss in write_dataset(dataset, out, "coco", sources):
+    for loss in write_dataset(dataset, out, "coco", sources, {**about, "name": dataset.name, "channels": dataset.channels}):
         print(loss)
-    write_json(out / "dataset.json", {**about, "name": dataset.name, "channels": dataset.channels})
     return out
 
 
@@ -158,12 +158,15 @@ class Run:
 
     def save_checkpoint(self, content: dict) -> None:
         """Keep what training needs to go on; the one before is replaced when the new one is whole."""
-        part = self.folder / f".checkpoint.{os.getpid()}.part"
-        try:
-            torch.save(content, part)
-            os.replace(part, self.folder / "checkpoint.pt")
-        finally:
-            part.unlink(missing_ok=True)
+        whole = io.BytesIO()
+        torch.save(content, whole)
+        write_atomic(self.folder / "checkpoint.pt", whole.getvalue())
+
+    def tidy(self) -> None:
+        """Remove what a killed training left beside its results; only for who is alone with the folder."""
+        tidy(self.folder)
+        if self.finished:
+            (self.folder / "checkpoint.pt").unlink(missing_ok=True)
 
     def load_checkpoint(self) -> dict | None:
         """The last checkpoint, tensors and plain values only; None if there is none."""

@@ -7,7 +7,7 @@ import threading
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from .data.coco import Dataset, Split
 from .data.loader import Batch, Cache, TrainBatches, channel_statistics
 from .evaluate.coco import evaluate
 from .experiments import LADDER, NULL, OPTIMIZERS, Experiment, Profile, parse, profile_name, seed_count
-from .files import write_atomic, write_json
+from .files import alone, write_atomic, write_json, writing
 from .machine import devices, precision_here
 from .models.detector import Detector, build
 from .models.pretrained import start_from_imagenet_
@@ -50,10 +50,13 @@ def fit(experiment: Experiment, dataset: Dataset, on_log: OnLog | None = None, p
         raise ValueError(f'augment="flip_roll" with {dataset.name}: a roll is right for panoramas alone; take "flip", or say "panorama": true in '
                          "dataset.json where the first and the last column are neighbours")
     device = devices()[-1]
-    with distributed.processes(device):
+    folder = runs.run_folder(experiment, dataset)
+    with distributed.processes(device), alone(folder) if distributed.rank() == 0 else nullcontext(), writing(folder):
         spec = distributed.first_then_others(lambda: runs.anchor_set(experiment, dataset))
         run = distributed.first_then_others(
             lambda: runs.open_run(experiment, dataset, configuration(experiment, dataset, spec), precision_here(device)))
+        if distributed.rank() == 0:
+            run.tidy()
         if not run.finished:
             _train(run, dataset, spec, device, on_log, progress, stop_after)
     return run
@@ -203,7 +206,7 @@ def finish(run: runs.Run, model: Detector) -> None:
     run.save_weights(model.state_dict())
     row = next(row for row in reversed(run.log_rows()) if "val" in row)
     write_json(run.folder / "metrics.json", {**row["val"], "val_loss": row["val_loss"], "steps": row["step"]})
-    (run.folder / "checkpoint.pt").unlink(missing_ok=True)
+    run.tidy()
 
 
 def load_model(run: runs.Run, dataset: Dataset) -> Detector:

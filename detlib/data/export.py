@@ -8,15 +8,17 @@ from xml.sax.saxutils import escape
 import pandas as pd
 import yaml
 
-from ..files import write_atomic, write_json
+from ..files import new_folder, write_atomic, write_json
 from . import kitti, voc
 from .coco import ANNOTATIONS, DataError, Dataset, Frame, Source, Split
 
 
-def write_dataset(dataset: Dataset, folder: str | Path, form: str = "coco", sources: Mapping[str, Source] | None = None) -> list[str]:
-    """Write an opened data set into a new folder; -> what the form could not hold, in sentences.
+def write_dataset(dataset: Dataset, folder: str | Path, form: str = "coco", sources: Mapping[str, Source] | None = None,
+                  about: dict | None = None) -> list[str]:
+    """Write an opened data set into a new folder, which appears when it is complete; -> what the form could not hold, in sentences.
 
     `sources` (folder.read_all) bring what the table of boxes does not have: further keys of COCO, VOC's pose, KITTI's columns in metres.
+    `about` becomes dataset.json.
     Raises DataError for a folder that is not empty, and for file names that lead out of it or fall together.
     """
     folder = Path(folder)
@@ -27,7 +29,11 @@ def write_dataset(dataset: Dataset, folder: str | Path, form: str = "coco", sour
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: it is not empty; name a new folder with --out, or remove it")
     names = _names(dataset, form)
-    return WRITERS[form](dataset, folder, names, sources or {}) + _unread(dataset, form)
+    with new_folder(folder) as part:
+        lost = WRITERS[form](dataset, part, names, sources or {})
+        if about:
+            write_json(part / "dataset.json", about)
+    return lost + _unread(dataset, form)
 
 
 def _names(dataset: Dataset, form: str) -> dict[str, str]:
