@@ -66,6 +66,13 @@ def main(arguments: list[str] | None = None) -> int:
     sub.add_argument("run", type=Path, help="a run's folder, below outputs/runs")
     sub.add_argument("--json", action="store_true", help="print one JSON object")
 
+    sub = verb("rerun", verbs.rerun, "train a finished run again from its record, in a folder that is thrown away, and print what differs "
+                                     "(exit code 0: nothing)")
+    sub.add_argument("run", type=Path, help="a finished run's folder, below outputs/runs")
+    sub.add_argument("--data", help="the data it was trained on: 'simulated' or a folder (default: DETLIB_DATA, else simulated)")
+    sub.add_argument("--invalid", choices=("raise", "drop", "clip"), help="what was done with boxes that cannot be used (default: raise)")
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
+
     sub = verb("workbook", verbs.workbook, "run the notebooks in order and write outputs/reports/index.html")
     data_and_profile(sub)
     sub.add_argument("--seeds", help="how many trainings of each row of the ladder, notebook 04 (default: DETLIB_SEEDS, else 1)")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from . import distributed
@@ -16,7 +15,7 @@ from .boxes import clip
 from .data.coco import ANNOTATIONS, DataError, Dataset, Split, clip_and_number, cut
 from .data.inputs import Plan, merged, plan_from
 from .data.loader import Cache, in_order, pad
-from .data.pictures import PICTURES, read_pixels
+from .data.pictures import PICTURES, UNREADABLE, opened, read_pixels
 from .evaluate.coco import Detections, kept_detections
 from .experiments import Experiment
 from .machine import devices
@@ -138,13 +137,13 @@ def picture_files(path: str | Path) -> list[Path]:
 def read_picture(path: str | Path) -> Tensor:
     """A picture of any kind as (3, H, W) uint8, upright as its EXIF says, never resized; raises ValueError with its name where that cannot be."""
     try:
-        with Image.open(path) as picture:
+        with opened(path) as picture:
             if getattr(picture, "n_frames", 1) > 1:
                 raise ValueError(f"it is a film of {picture.n_frames} pictures: save it as mp4, or its pictures one by one")
         return torch.from_numpy(read_pixels(path)).permute(2, 0, 1).contiguous()
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such picture") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path}: not readable as a picture ({error})") from None
 
 

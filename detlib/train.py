@@ -58,12 +58,12 @@ def fit(experiment: Experiment, dataset: Dataset, on_log: OnLog | None = None, p
         if distributed.rank() == 0:
             run.tidy()
         if not run.finished:
-            _train(run, dataset, spec, device, on_log, progress, stop_after)
+            train_run(run, dataset, spec, device, on_log, progress, stop_after)
     return run
 
 
-def _train(run: runs.Run, dataset: Dataset, spec: AnchorSpec, device: torch.device, on_log: OnLog | None, progress: bool,
-           stop_after: int | None) -> None:
+def train_run(run: runs.Run, dataset: Dataset, spec: AnchorSpec, device: torch.device, on_log: OnLog | None = None, progress: bool = True,
+              stop_after: int | None = None) -> None:
     """From where a run stands to its end; in several processes the first one writes."""
     experiment, sizes, writes = run.experiment, run.experiment.sizes, distributed.rank() == 0
     train = training_split(experiment, dataset)

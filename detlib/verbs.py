@@ -71,6 +71,16 @@ def train(**options: object) -> None:
     train_rungs(**options)
 
 
+def rerun(run: Path, data: str | None, invalid: str | None, json: bool) -> int:
+    """Train a finished run again from its record, and print what differs; 1 where something does."""
+    from .rerun import rerun as again
+    from .rerun import told
+
+    found = again(run, data, invalid)
+    print(_json.dumps(found) if json else told(found))
+    return int(not found["identical"])
+
+
 def cost(profile: str | None, measure: bool, json: bool) -> None:
     """Count parameters and anchors; measure what running takes."""
     import pandas as pd

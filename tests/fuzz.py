@@ -17,9 +17,10 @@ from kills import FORMS, SERVER, tiny
 SECONDS = 20  # that one input may take
 MEMORY = 1536 * 1024**2  # bytes that it may take beyond what the process has
 BATCH = 50  # inputs a process
-NUMBERS = ("NaN", "Infinity", "-Infinity", "1e308", "1e999", "-1", "0", "1e-320", "99999999999999999999", "3.7", "null", '""', "true", "9" * 5000, "[]")
-TEXTS = ("<script>alert(1)</script>", '=HYPERLINK("http://x","y")', "../../../etc/passwd", "/etc/passwd", "\\..\\x", "%00", "a" * 5000, "\u202e\u0000",
-         "${HOME}", "nan", "con", ".", "..", "", "images", "\n")
+NUMBERS = ("NaN", "Infinity", "-Infinity", "1e308", "1e999", "-1", "0", "1e-320", "99999999999999999999", "3.7", "null", '""', "true",
+           "9" * 5000, "[]")
+TEXTS = ("<script>alert(1)</script>", '=HYPERLINK("http://x","y")', "../../../etc/passwd", "/etc/passwd", "\\..\\x", "%00", "a" * 5000,
+         "\u202e\u0000", "${HOME}", "nan", "con", ".", "..", "", "images", "\n")
 VALUES = (None, True, -1, 0, 1.5, 1e308, float("nan"), float("inf"), 10**30, "", "x", "<b>", "../x", [], {}, [[]], {"a": [1]}, [1, 2], "1")
 
 
@@ -101,7 +102,8 @@ def remove(files, name, value, rng):
 
 def rename(files, name, value, rng):
     folder, _, last = name.rpartition("/")
-    last = str(rng.choice([last.upper(), "x" + last, " " + last, last + ".bak", "ü&<b>\n" + last, "train" + last, "val_annotations.json", "classes.txt"]))
+    last = str(rng.choice([last.upper(), "x" + last, " " + last, last + ".bak", "ü&<b>\n" + last, "train" + last, "val_annotations.json",
+                           "classes.txt"]))
     files[f"{folder}/{last}".lstrip("/")] = files.pop(name)
 
 
@@ -122,8 +124,8 @@ def text(files, name, value, rng):
 
 
 def nest(files, name, value, rng):
-    a = int(rng.integers(len(value) + 1))
-    files[name] = value[:a] + [b"[", b'{"a":', b"<object>", b"- ", b"{a: ", b"<annotation>"][rng.integers(6)] * int(rng.choice([1, 200, 100_000])) + value[a:]
+    a, opening = int(rng.integers(len(value) + 1)), [b"[", b'{"a":', b"<object>", b"- ", b"{a: ", b"<annotation>"][rng.integers(6)]
+    files[name] = value[:a] + opening * int(rng.choice([1, 200, 100_000])) + value[a:]
 
 
 def encode(files, name, value, rng):
@@ -187,8 +189,8 @@ def bomb(files, name, value, rng):
         files[name] = b'<!DOCTYPE x [<!ENTITY a "b"><!ENTITY c "&a;&a;">]>' + value
 
 
-CHANGES = (flip, delete, duplicate, truncate, swap, empty, remove, rename, number, number, text, text, nest, encode, tree, tree, tree, words, link, strange,
-           bomb)
+CHANGES = (flip, delete, duplicate, truncate, swap, empty, remove, rename, number, number, text, text, nest, encode, tree, tree, tree, words, link,
+           strange, bomb)
 
 
 def write(files, root):

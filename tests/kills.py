@@ -12,7 +12,8 @@ from conftest import coco, write_dataset
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["pytest", "detlib.cli", "detlib.train", "detlib.apply", "detlib.offline", "torch._dynamo"])
-TRAININGS = [(rung, precision, often) for rung in ("adam", "flip", "baseline", "fpn") for precision in ("float32", "bfloat16") for often in (True, False)]
+TRAININGS = [(rung, precision, often) for rung in ("adam", "flip", "baseline", "fpn") for precision in ("float32", "bfloat16")
+             for often in (True, False)]
 FORMS = ("voc", "yolo", "kitti", "coco")
 
 
@@ -57,7 +58,7 @@ def content(place):
 
 
 def kill_and_compare(root, tasks, count, seed=0, prepare=lambda place: None):
-    """Kill `count` runs of the tasks, in turn, each at a random moment of its duration, and call each again; -> counts for the record, and what differed.
+    """Kill `count` runs of the tasks, in turn, each at a random moment of its duration, and call each again; -> counts, and what differed.
 
     A task is (arguments, options of `call`); PLACE in an argument is the folder of the attempt. Only kills that met a living process count.
     """
