@@ -115,7 +115,11 @@ border-right:1px solid var(--rule);background:#fbfcfd}}
 def export(notebook: Path, html: Path) -> Path:
     """Write `notebook` with the outputs and widget positions it has now as one self-contained page; nothing is executed."""
     notebook, html = Path(notebook), Path(html)
-    book = nbformat.read(notebook, as_version=4)
+    try:
+        book = nbformat.read(notebook, as_version=4)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        what = "no such notebook" if isinstance(error, FileNotFoundError) else f"not a notebook ({str(error).splitlines()[0][:120]})"
+        raise ValueError(f"{notebook}: {what}; name an .ipynb file, such as notebooks/02_baseline.ipynb") from None
     made = book.metadata.get("detlib", {})
     folder = (notebook.parent / made.get("folder", ".")).resolve()  # an executed copy lies elsewhere than the pictures it names
     body = _Body(book, folder, suffix="+".join(["", *html.stem.split("+")[1:]]))

@@ -2,9 +2,11 @@
 import io
 import json
 import os
+import pickle
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from tqdm import tqdm
 
@@ -118,7 +121,7 @@ class Run:
     @property
     def config(self) -> dict:
         """What was trained, on which data, with which versions."""
-        return json.loads((self.folder / "config.json").read_text())
+        return self._json("config.json")
 
     @property
     def finished(self) -> bool:
@@ -128,7 +131,7 @@ class Run:
     @property
     def metrics(self) -> dict:
         """The last validation's metrics."""
-        return json.loads((self.folder / "metrics.json").read_text())
+        return self._json("metrics.json")
 
     def log(self) -> pd.DataFrame:
         """The training log: a row a step (step, lr, loss, classes, boxes, gradient, seconds), and a row a validation (step, val, val_...)."""
@@ -146,11 +149,26 @@ class Run:
 
     def detections(self) -> list[dict]:
         """The last validation's detections in COCO's results form, with our labels as category ids."""
-        return json.loads((self.folder / "detections.json").read_text())
+        return self._json("detections.json")
+
+    def _json(self, name: str) -> Any:
+        with self._whole(name) as path:
+            return json.loads(path.read_text())
+
+    @contextmanager
+    def _whole(self, name: str) -> Iterator[Path]:
+        """A file of the run's to read; raises ValueError where it is absent or damaged."""
+        path = self.folder / name
+        try:
+            yield path
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, RecursionError, SafetensorError, pickle.UnpicklingError) as error:
+            what = "not there" if isinstance(error, FileNotFoundError) else f"damaged, or not what its name says ({str(error).splitlines()[0][:200]})"
+            raise ValueError(f"{path}: {what}, and nothing of it was run; bring the file back, or remove the folder and train it again") from None
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The trained weights."""
-        return load_file(self.folder / "model.safetensors")
+        with self._whole("model.safetensors") as path:
+            return load_file(path)
 
     def save_weights(self, state: dict[str, torch.Tensor]) -> None:
         """Keep trained weights."""
@@ -170,8 +188,11 @@ class Run:
 
     def load_checkpoint(self) -> dict | None:
         """The last checkpoint, tensors and plain values only; None if there is none."""
-        path = self.folder / "checkpoint.pt"
-        return torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else None
+        if not (self.folder / "checkpoint.pt").is_file():
+            return None
+        with self._whole("checkpoint.pt") as path:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            return {"step": int(state["step"]), "model": dict(state["model"]), "optimizer": dict(state["optimizer"])}
 
 
 def run_folder(experiment: Experiment, data: Dataset | str) -> Path:

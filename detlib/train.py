@@ -75,8 +75,12 @@ def train_run(run: runs.Run, dataset: Dataset, spec: AnchorSpec, device: torch.d
     first = 0
     if state := run.load_checkpoint():
         first = state["step"]
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        try:
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise ValueError(f"{run.folder / 'checkpoint.pt'}: a checkpoint of another network ({str(error).splitlines()[-1].strip()[:160]}); "
+                             "remove the folder to train anew") from None
     elif experiment.weights == "imagenet":
         print(start_from_imagenet_(model))
     elif start := runs.start_run(experiment):

@@ -165,11 +165,9 @@ def show(name: str | None, json: bool, **asked: object) -> None:
 def evaluate(run: Path, json: bool) -> None:
     """Print a finished run's metrics."""
     from .evaluate.coco import table
+    from .predict import finished_run
 
-    path = run / "metrics.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{run}: no finished run (no metrics.json); train it with `detlib train RUNG`")
-    metrics = _json.loads(path.read_text())
+    metrics = finished_run(run).metrics
     print(_json.dumps(metrics) if json else table(metrics).to_string())
 
 

@@ -166,7 +166,8 @@ class Dataset:
 
     def __getitem__(self, split: str) -> Split:
         if split not in self.splits:
-            raise DataError(f"no {split} in this data: {self.root} has {', '.join(self.splits)}")
+            way = f"; split it anew: detlib import {self.root} --splits share=0.2" if split in ("train", "val") else ""
+            raise DataError(f"no {split} in this data: {self.root} has {', '.join(self.splits)}{way}")
         return self.splits[split]
 
     def __contains__(self, split: str) -> bool:

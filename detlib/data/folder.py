@@ -90,6 +90,8 @@ def _inside(source: Source) -> None:
 def open_annotations(path: str | Path, invalid: str = "raise") -> Split:
     """The boxes of one COCO json by itself, wherever it lies and without its pictures; `invalid` as in `open_dataset`."""
     path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; name a COCO json")
     source = _read(path)
     categories = tuple(dict.fromkeys(c["name"] for c in _listed(source)))
     return _split(path.name.removesuffix(ANNOTATIONS).removesuffix(".json"), path.parent, source, categories, invalid)

@@ -231,6 +231,8 @@ def simulate(folder: str | Path, splits: tuple[str, ...] = ("train", "val"), sen
     clips = {part: clips.get(part, CLIPS[part]) for part in FIRST_CLIP}
     if max(clips["train"], clips["val"]) > FIRST_CLIP["val"] or min(clips.values()) < 1 or frames_per_clip < 1:
         raise ValueError(f"clips {clips}: train and val take 1 to {FIRST_CLIP['val']}, extension 1 or more, and a clip 1 frame or more")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: a file, not a folder; name another with --out")
     settings = {"name": "simulated", "panorama": sensor.panorama, "channels": ["intensity", "ambient", "range"], "size_limits": SIZE_LIMITS,
                 "simulator": VERSION, "seed": seed, "frames_per_clip": frames_per_clip, "clips": clips, "sensor": asdict(sensor)}
     settings = json.loads(json.dumps(settings))  # tuples become lists, as they are read
