@@ -183,8 +183,8 @@ class Run:
     def tidy(self) -> None:
         """Remove what a killed training left beside its results; only for who is alone with the folder."""
         tidy(self.folder)
-        if self.finished:
-            (self.folder / "checkpoint.pt").unlink(missing_ok=True)
+        if self.finished and (path := self.folder / "checkpoint.pt").is_file():
+            path.unlink()
 
     def load_checkpoint(self) -> dict | None:
         """The last checkpoint, tensors and plain values only; None if there is none."""

@@ -3,6 +3,7 @@ import json
 import multiprocessing
 import os
 import sys
+import tempfile
 import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -34,7 +35,7 @@ def verb(arguments, environment, often, said):
 def call(arguments, place, precision="float32", often=False, kill_after=None):
     """Run a verb with its home at `place`; -> exit code (-9: killed while it lived), seconds, and what it said."""
     place.mkdir(parents=True, exist_ok=True)
-    said = place.with_name(f"{place.name}.said")
+    said = Path(tempfile.gettempdir()) / f"detlib-test-{os.getpid()}.said"  # `place` may be full
     environment = {"DETLIB_HOME": str(place), "DETLIB_PRECISION": precision}
     child = SERVER.Process(target=verb, args=([str(a).replace("PLACE", str(place)) for a in arguments], environment, often, said))
     start = time.monotonic()
@@ -42,7 +43,9 @@ def call(arguments, place, precision="float32", often=False, kill_after=None):
     child.join(kill_after)
     child.kill()
     child.join()
-    return child.exitcode, time.monotonic() - start, said.read_text() if said.exists() else ""
+    seconds, text = time.monotonic() - start, said.read_text() if said.exists() else ""
+    said.unlink(missing_ok=True)
+    return child.exitcode, seconds, text
 
 
 def content(place):
