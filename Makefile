@@ -1,4 +1,4 @@
-# make workbook | test | lab | clean
+# make workbook | test | test-long | lab | clean
 # Variables: DATA (a folder; default: simulated), PROFILE (smoke, laptop, report), SEEDS (trainings of each row; default: 1), INVALID (raise, drop, clip), PYTHON, PIP_ARGS
 PYTHON ?= python3
 VENV := .venv
@@ -10,6 +10,10 @@ workbook: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# what is too long for every change: kills, broken files, full disks; at most 45 minutes; figures in outputs/bench/reliability.json
+test-long: $(READY)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/long $(PYTEST_ARGS)
 
 lab: $(READY)
 	$(if $(DATA),DETLIB_DATA="$(abspath $(DATA))") $(if $(PROFILE),DETLIB_PROFILE=$(PROFILE)) $(if $(SEEDS),DETLIB_SEEDS=$(SEEDS)) $(if $(INVALID),DETLIB_INVALID=$(INVALID)) $(BIN)/jupyter lab --LabApp.app_settings_dir=$(CURDIR)/notebooks/.lab --notebook-dir=. notebooks/00_start_here.ipynb
@@ -24,4 +28,4 @@ $(READY): pyproject.toml constraints.txt
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache
 
-.PHONY: workbook test lab clean
+.PHONY: workbook test test-long lab clean

@@ -25,15 +25,19 @@ def precision_here(device: torch.device) -> str:
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     path, key = runs.outputs() / "machine.json", describe()
-    known = json.loads(path.read_text()) if path.is_file() else {}
-    if key not in known:
+    try:
+        known = json.loads(path.read_text())
+        fastest = known.get(key, {}).get("precision")
+    except (OSError, ValueError, AttributeError):  # none yet, or damaged: it is measured again
+        known, fastest = {}, None
+    if fastest not in PRECISIONS:
         seconds = step_seconds(("float32", "bfloat16"))
         fastest = "bfloat16" if seconds["float32"] > WORTH * seconds["bfloat16"] else "float32"
         known[key] = {"precision": fastest, "seconds": seconds}
         write_json(path, known)
         print(f"Measured once on this machine: one training step of a small network takes {seconds['float32']:.2f} s in float32 "
               f"and {seconds['bfloat16']:.2f} s in bfloat16; training uses {fastest}.")
-    return known[key]["precision"]
+    return fastest
 
 
 def devices() -> list[torch.device]:

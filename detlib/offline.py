@@ -118,7 +118,7 @@ def export(notebook: Path, html: Path) -> Path:
     try:
         book = nbformat.read(notebook, as_version=4)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        what = "no such notebook" if isinstance(error, FileNotFoundError) else f"not a notebook ({str(error).splitlines()[0][:120]})"
+        what = "no such notebook" if isinstance(error, FileNotFoundError) else f"not a notebook ({type(error).__name__} {str(error)[:120]})"
         raise ValueError(f"{notebook}: {what}; name an .ipynb file, such as notebooks/02_baseline.ipynb") from None
     made = book.metadata.get("detlib", {})
     folder = (notebook.parent / made.get("folder", ".")).resolve()  # an executed copy lies elsewhere than the pictures it names

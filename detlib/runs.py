@@ -162,7 +162,8 @@ class Run:
         try:
             yield path
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, RecursionError, SafetensorError, pickle.UnpicklingError) as error:
-            what = "not there" if isinstance(error, FileNotFoundError) else f"damaged, or not what its name says ({str(error).splitlines()[0][:200]})"
+            why = f"{type(error).__name__} {error}".splitlines()[0][:200]
+            what = "not there" if isinstance(error, FileNotFoundError) else f"damaged, or not what its name says ({why})"
             raise ValueError(f"{path}: {what}, and nothing of it was run; bring the file back, or remove the folder and train it again") from None
 
     def weights(self) -> dict[str, torch.Tensor]:

@@ -8,6 +8,7 @@ where seeds or clips are few (Welch 1947).
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from scipy.stats import t
@@ -93,8 +94,12 @@ def resampled_classes(run: Run, dataset: Dataset | None) -> tuple[np.ndarray, in
     """
     path = kept_resamples(run)
     if path.is_file() or dataset is None:
-        with np.load(path) as kept:
-            return kept["ap"], int(kept["clips"])
+        try:
+            with np.load(path, allow_pickle=False) as kept:
+                return kept["ap"], int(kept["clips"])
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            if dataset is None:
+                raise ValueError(f"{path}: not there or damaged ({error}); it is made anew where the data are at hand") from None
     split = dataset["val"]
     weights = np.concatenate([np.ones((1, len(split))), clip_weights(split)])
     matches = match_detections(kept_detections(run, dataset), split, {})
