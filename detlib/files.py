@@ -108,6 +108,7 @@ def alone(path: Path, wait: bool = False) -> Iterator[None]:
     Where the place cannot be written, or its disk knows no locks, there is nothing that could tell, and the work goes on.
     """
     lock = path.with_name(f".{path.name}.lock")
+    made = [place for place in lock.parents if not place.exists()]
     file = _locked(lock, path, wait)
     try:
         yield
@@ -115,6 +116,9 @@ def alone(path: Path, wait: bool = False) -> Iterator[None]:
         if file:
             lock.unlink(missing_ok=True)
             file.close()
+            with suppress(OSError):  # where nothing came of it, no empty folder stays
+                for place in made:
+                    place.rmdir()
 
 
 def _locked(lock: Path, path: Path, wait: bool) -> Any:
@@ -123,6 +127,8 @@ def _locked(lock: Path, path: Path, wait: bool) -> Any:
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
             file = open(lock, "a+")
+        except FileNotFoundError:  # the process before has removed its folder meanwhile
+            continue
         except OSError:
             return None
         try:

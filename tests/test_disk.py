@@ -145,6 +145,12 @@ def test_a_second_process_says_so_and_stops_and_a_killed_one_blocks_nobody(data,
     assert not list(folder.parent.glob(".*")), "the lock goes with the training"
 
 
+def test_a_training_that_fails_at_once_leaves_no_folder(data, home):
+    with pytest.raises(ValueError, match="no anchor set"):
+        fit(rung("adam", "smoke", anchors="nosuch"), data, progress=False)
+    assert runs.known_data() == [] and not (home / "outputs").exists()
+
+
 def test_what_a_killed_process_left_is_cleared_away_and_a_living_one_s_is_not(tmp_path):
     gone = subprocess.Popen(["true"])
     gone.wait()

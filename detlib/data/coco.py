@@ -30,7 +30,7 @@ class DataError(ValueError):
     """A data set that cannot be read as it is; the message names file, annotation and the way out, and of long texts in the data the ends alone."""
 
     def __init__(self, message: str):
-        safe = "".join(c if c >= " " or c == "\n" else ascii(c)[1:-1] for c in message)  # no command of a terminal
+        safe = "".join(c if c == "\n" or not (c < " " or "\x7f" <= c < "\xa0") else ascii(c)[1:-1] for c in message)  # no terminal's commands
         super().__init__(safe if len(safe) <= LONGEST_MESSAGE else f"{safe[:LONGEST_MESSAGE // 2]} [...] {safe[-LONGEST_MESSAGE // 2:]}")
 
 

@@ -89,11 +89,12 @@ def check_entries(file: Path, content: Any, needed: Mapping[str, Sequence[str]])
     for part, keys in needed.items():
         if not isinstance(content, dict) or not isinstance(content.get(part), list):
             raise DataError(f"{file}: no list '{part}'; a COCO file has the lists images, annotations and categories")
+        named = LONGEST.keys() & keys
         for number, entry in enumerate(content[part]):
             if missing := [key for key in sorted(keys) if not isinstance(entry, dict) or key not in entry or
                            (key in ("id", "file_name", "name") and entry[key] in (None, ""))]:
                 raise DataError(f"{file}: {part}[{number}] lacks {', '.join(missing)}; add it")
-            for key in LONGEST.keys() & keys:
+            for key in named:
                 check_name(entry[key], key, f"{file}: {part}[{number}]")
             if not _is_id(entry.get("id", 0)):
                 raise DataError(f"{file}: {part}[{number}] has the id {short(entry['id'])}; write a number or a text")
