@@ -166,7 +166,7 @@ def _numbers(boxes: list) -> np.ndarray:
     """(M, 4) float64; a row that is not four numbers becomes NaN."""
     try:
         return np.array(boxes, np.float64).reshape(len(boxes), 4)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return np.array([_four(box) for box in boxes], np.float64).reshape(-1, 4)
 
 
