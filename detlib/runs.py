@@ -158,9 +158,8 @@ class Run:
     @contextmanager
     def _whole(self, name: str) -> Iterator[Path]:
         """A file of the run's to read; raises ValueError where it is absent or damaged."""
-        path = self.folder / name
         try:
-            yield path
+            yield (path := self.folder / name)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, RecursionError, SafetensorError, pickle.UnpicklingError) as error:
             why = f"{type(error).__name__} {error}".splitlines()[0][:200]
             what = "not there" if isinstance(error, FileNotFoundError) else f"damaged, or not what its name says ({why})"
@@ -177,8 +176,7 @@ class Run:
 
     def save_checkpoint(self, content: dict) -> None:
         """Keep what training needs to go on; the one before is replaced when the new one is whole."""
-        whole = io.BytesIO()
-        torch.save(content, whole)
+        torch.save(content, whole := io.BytesIO())
         write_atomic(self.folder / "checkpoint.pt", whole.getvalue())
 
     def tidy(self) -> None:
