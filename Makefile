@@ -1,5 +1,5 @@
-# make workbook | test | test-long | lab | clean
-# Variables: DATA (a folder; default: simulated), PROFILE (smoke, laptop, report), SEEDS (trainings of each row; default: 1), INVALID (raise, drop, clip), PYTHON, PIP_ARGS
+# make workbook | test | test-long | lab | student | bench | clean
+# Variables: DATA (a folder; default: simulated), PROFILE (smoke, laptop, report), SEEDS (trainings of each row; default: 1), INVALID (raise, drop, clip), NAMES (of benchmarks), PYTHON, PIP_ARGS
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,6 +15,9 @@ test: $(READY)
 test-long: $(READY)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/long $(PYTEST_ARGS)
 
+student: $(READY)
+	$(BIN)/detlib student
+
 lab: $(READY)
 	$(if $(DATA),DETLIB_DATA="$(abspath $(DATA))") $(if $(PROFILE),DETLIB_PROFILE=$(PROFILE)) $(if $(SEEDS),DETLIB_SEEDS=$(SEEDS)) $(if $(INVALID),DETLIB_INVALID=$(INVALID)) $(BIN)/jupyter lab --LabApp.app_settings_dir=$(CURDIR)/notebooks/.lab --notebook-dir=. notebooks/00_start_here.ipynb
 
@@ -25,7 +28,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
 
+bench: $(READY)
+	$(BIN)/detlib bench $(NAMES)
+
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache
 
-.PHONY: workbook test test-long lab clean
+.PHONY: workbook test test-long lab student bench clean

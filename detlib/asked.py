@@ -1,6 +1,6 @@
 """What a figure or table is asked of, and those that take more than a line to make."""
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import pandas as pd
@@ -38,11 +38,12 @@ class Asked:
     seeds: int | str | None = None
     split: str = "train"
     frame: int | None = None
+    reading: Mapping[str, object] = field(default_factory=dict)  # of the data's folder, where it leaves something open
 
     @cached_property
     def dataset(self) -> Dataset:
         """The opened data set."""
-        return runs.open_data(self.data, self.profile, invalid=self.invalid)
+        return runs.open_data(self.data, self.profile, invalid=self.invalid, **self.reading)
 
     @property
     def frames(self) -> Split:

@@ -1,11 +1,14 @@
 """The command line: `detlib VERB`."""
 import argparse
+import contextlib
+import io
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from . import verbs
 from .files import TROUBLE
-from .options import data_and_profile, training
+from .options import data_and_profile, reading, training
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     sub = verb("explore", verbs.explore, "the figures that need nothing but a data set, as PNG files, and its summary; without any training")
     data_and_profile(sub)
+    reading(sub)
     sub.add_argument("--out", type=Path, help="folder (default: outputs/figures/DATA)")
     sub.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -78,6 +82,9 @@ def main(arguments: list[str] | None = None) -> int:
     sub.add_argument("--seeds", help="how many trainings of each row of the ladder, notebook 04 (default: DETLIB_SEEDS, else 1)")
     sub.add_argument("notebooks", nargs="*", type=Path, help="only these (default: all)")
 
+    sub = verb("student", verbs.student, "copy the notebooks without the solutions of their exercises")
+    sub.add_argument("--out", type=Path, help="folder (default: outputs/student)")
+
     sub = verb("report", verbs.report, "export a notebook as it stands, with its outputs and widgets, to one HTML file that needs no network")
     sub.add_argument("notebook", type=Path)
     sub.add_argument("--out", type=Path, help="default: outputs/exports/NAME.html; outputs/reports belongs to the workbook")
@@ -116,12 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name, function, text in (("check", verbs.check, looks), ("import", verbs.bring, brings)):
         sub = verb(name, function, text)
         sub.add_argument("folder", type=Path)
-        sub.add_argument("--form", choices=("coco", "voc", "yolo", "kitti"), help="where two readings are possible: which one")
-        sub.add_argument("--classes", nargs="+", metavar="NAME", help="names of the classes, in the order of their numbers, where the data name none")
-        sub.add_argument("--splits", nargs="+", metavar="HOW", help="share=0.2 (of the pictures to val), clips=0.2 (of the clips), folder, or "
-                                                                    "train=FILE.txt val=FILE.txt, where the data name no splits")
-        sub.add_argument("--seed", type=int, default=0, help="of a share (default: 0)")
-        sub.add_argument("--clips", choices=("names", "none"), help="are a_1 and a_2 neighbours in a film, or just numbered pictures?")
+        reading(sub)
         if name == "check":
             sub.add_argument("--annotations-only", action="store_true", help="do not open the pictures")
             sub.add_argument("--json", action="store_true", help="print one JSON object")
@@ -131,10 +133,16 @@ def main(arguments: list[str] | None = None) -> int:
             sub.add_argument("--panorama", action="store_true", help="the first and the last column are neighbours")
             sub.add_argument("--invalid", choices=("raise", "drop", "clip"), help="what to do with boxes that cannot be used (default: raise)")
 
+    sub = verb("bench", verbs.bench, "measure how fast things are here, against what they are compared with; writes outputs/bench/index.html")
+    sub.add_argument("names", nargs="*", metavar="NAME", help="only these; an unknown name prints the list (default: all but the workbook's)")
+    sub.add_argument("--quick", action="store_true", help="two rounds instead of five")
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
+
     options = vars(parser.parse_args(arguments))
     options.pop("verb")
     try:
-        return options.pop("function")(**options) or 0
+        with _json_alone() if options.get("json") else contextlib.nullcontext():
+            return options.pop("function")(**options) or 0
     except BrokenPipeError:  # `| head` has seen enough
         sys.stdout = None
         return 0
@@ -144,6 +152,20 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+@contextlib.contextmanager
+def _json_alone() -> Iterator[None]:
+    """Of all that a verb prints, the last line, which is its JSON object, goes to standard output, and the rest to standard error."""
+    said, done = io.StringIO(), False
+    try:
+        with contextlib.redirect_stdout(said):
+            yield
+        done = True
+    finally:
+        *before, last = said.getvalue().splitlines() or [""]
+        print(*before, *([] if done else [last]), sep="\n", end="\n" if before else "", file=sys.stderr)
+    print(last)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -16,7 +16,7 @@ from .matching import THRESHOLD
 CHUNK = 8192  # boxes at a time: bounds the memory, and keeps a level's arrays in a core's cache
 SLACK = 0.97  # windows reach down to this part of the IoU that matters: float32 errs by less, except on the boxes that FINEST sends to the whole grid
 FRAMES = 32  # frames matched at a time
-FINEST = 1e-4  # of the image's longer side: overlaps below this are near the rounding of a corner's coordinate
+FINEST = 3e-5  # of the image's longer side: overlaps below this are near the rounding of a corner's coordinate
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,11 @@ def nearest_iou(boxes: Tensor, sizes: Tensor, stride: int, image_hw: tuple[int, 
     return inter / (w * h + sizes.prod(1, keepdim=True) - inter)
 
 
-def nearest_overlap(centre: Tensor, extent: Tensor, size: Tensor, stride: int, side: int) -> Tensor:
-    """Overlap (A, M) px on one axis of boxes (M,) and anchors (A, 1) in the nearest cell of an image's side."""
-    cell = (centre / stride).floor().clamp(0, side // stride - 1)
+def nearest_overlap(centre: Tensor, extent: Tensor, size: Tensor, stride: int | Tensor, side: int) -> Tensor:
+    """Overlap (A, M) px on one axis of boxes (M,) and anchors (A, 1) in the nearest cell of an image's side; a stride for all, or for each (A, 1)."""
+    last = side // stride - 1
+    cell = (centre / stride).floor().clamp(min=0)
+    cell = cell.minimum(last) if isinstance(last, Tensor) else cell.clamp(max=last)
     away = (centre - (cell + 0.5) * stride).abs()
     return (torch.minimum(extent / 2 + away, size / 2) + torch.minimum(extent / 2 - away, size / 2)).clamp(min=0)
 
@@ -123,11 +125,9 @@ def positives(spec: AnchorSpec, boxes_by_frame: Sequence[Tensor], image_hw: tupl
     for start in range(0, max(1, len(boxes_by_frame)), FRAMES):
         part = boxes_by_frame[start:start + FRAMES]
         boxes, frame = _joined(part)
-        (anchor, m, overlap), matched = _match_frames(spec, grid, boxes, frame, len(part), image_hw, threshold)
-        mine = (overlap > threshold) & (matched[anchor] == m)
-        (held,) = torch.where(matched >= 0)
-        above.append(torch.bincount(m[mine], minlength=len(boxes)))
-        total.append(torch.bincount(matched[held], minlength=len(boxes)))
+        held, objects, strong = _match_frames(spec, grid, boxes, frame, image_hw, threshold)
+        above.append(torch.bincount(objects[strong], minlength=len(boxes)))
+        total.append(torch.bincount(objects, minlength=len(boxes)))
         uses += torch.bincount(held % len(grid), minlength=len(grid))
     return Positives(torch.cat(above), torch.cat(total), uses)
 
@@ -144,15 +144,14 @@ def sets_side_by_side(sets: Mapping[str, AnchorSpec], dataset: Dataset) -> pd.Da
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def match_local(spec: AnchorSpec, boxes_by_frame: Sequence[Tensor], image_hw: tuple[int, int], threshold: float = THRESHOLD) -> list[Tensor]:
-    """For each frame the same (R,) as `matching.match(spec.grid_xyxy(image_hw), boxes)`, number for number; on the CPU.
+def match_local(spec: AnchorSpec, boxes_by_frame: Sequence[Tensor], image_hw: tuple[int, int], threshold: float = THRESHOLD) -> tuple[Tensor, Tensor]:
+    """The positives of a batch, decided as `matching.match` decides on `spec.grid_xyxy(image_hw)`, number for number; on the CPU.
 
-    It looks at the cells around each box alone, and at all frames at once.
+    Anchors (P,), numbered n * R + r through the batch and ascending, and the objects (P,) that they stand for, numbered through the batch: what
+    `matching.targets` takes. It looks at the cells around each box alone, and at all frames at once.
     """
-    grid, (boxes, frame) = _grid(spec, image_hw), _joined(boxes_by_frame)
-    matched = _match_frames(spec, grid, boxes, frame, len(boxes_by_frame), image_hw, threshold)[1].view(-1, len(grid))
-    before = [0, *accumulate(map(len, boxes_by_frame))]  # objects are numbered through all frames
-    return [torch.where(of_frame < 0, of_frame, of_frame - first) for of_frame, first in zip(matched, before, strict=False)]
+    boxes, frame = _joined(boxes_by_frame)
+    return _match_frames(spec, _grid(spec, image_hw), boxes, frame, image_hw, threshold)[:2]
 
 
 @lru_cache(maxsize=8)
@@ -176,61 +175,86 @@ def anchor_use(spec: AnchorSpec, split: Split) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _match_frames(spec: AnchorSpec, grid: Tensor, boxes: Tensor, frame: Tensor, frames: int, image_hw: tuple[int, int],
-                  threshold: float) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-    """Pairs (anchor, object, IoU) that hold every decision of matching, and the object of each anchor or -1; anchors are numbered frame * R + r.
+def _match_frames(spec: AnchorSpec, grid: Tensor, boxes: Tensor, frame: Tensor, image_hw: tuple[int, int],
+                  threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Positive anchors (P,), ascending, numbered frame * R + r, their objects (P,), and whether their IoU is above the threshold (P,).
 
-    `boxes` (M, 4) of `frames` frames lie one after another, `frame` (M,) says which is whose. A pair's IoU comes from the function and the float32
+    `boxes` (M, 4) of all frames lie one after another, `frame` (M,) says which is whose. A pair's IoU comes from the function and the float32
     corners that `match` uses, so it is the same number to the last bit; only which pairs are looked at is an estimate, and a generous one.
     """
     boxes = boxes.float()
-    best = best_by_shape(spec, boxes, image_hw).amax(0)
-    floor = SLACK * best.clamp(max=threshold)
-    everywhere = floor * (boxes[:, 2:] - boxes[:, :2]).amin(1) < FINEST * max(image_hw)  # touches no anchor, or is a splinter
-    anchor, m = _pairs(spec, boxes, floor.masked_fill(everywhere, 2.0), image_hw)
-    (wild,) = torch.where(everywhere)
-    anchor, m = torch.cat([anchor, torch.arange(len(grid)).repeat(len(wild))]), torch.cat([m, wild.repeat_interleave(len(grid))])
+    anchor, m = _pairs(spec, boxes, image_hw, threshold)
     overlap = iou(grid[anchor, None], boxes[m, None])[:, 0, 0]
-    anchor += frame[m] * len(grid)
+    anchors, anchor = (anchor + frame[m] * len(grid)).unique(return_inverse=True)  # from here numbered among those that are looked at
 
-    highest = torch.zeros(frames * len(grid)).scatter_reduce_(0, anchor, overlap, "amax")
+    highest = torch.zeros(len(anchors)).scatter_reduce_(0, anchor, overlap, "amax")
     mine = (overlap > threshold) & (overlap == highest[anchor])
-    matched = torch.full((len(highest),), -1)
+    matched = torch.full((len(anchors),), -1)
     matched.scatter_reduce_(0, anchor[mine], m[mine], "amin", include_self=False)  # of equal objects the first
     top = overlap == torch.zeros(len(boxes)).scatter_reduce_(0, m, overlap, "amax")[m]
-    claimed = torch.full((len(boxes),), len(highest)).scatter_reduce_(0, m[top], anchor[top], "amin")  # of equal anchors the first
+    claimed = torch.full((len(boxes),), len(anchors)).scatter_reduce_(0, m[top], anchor[top], "amin")  # of equal anchors the first
     matched.scatter_reduce_(0, claimed, torch.arange(len(boxes)), "amax", include_self=False)  # of objects that claim the same anchor the last
-    return (anchor, m, overlap), matched
+    strong = torch.zeros(len(anchors), dtype=torch.bool)
+    strong[anchor[(overlap > threshold) & (matched[anchor] == m)]] = True
+    (held,) = torch.where(matched >= 0)
+    return anchors[held], matched[held], strong[held]
 
 
-def _pairs(spec: AnchorSpec, boxes: Tensor, floor: Tensor, image_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Every anchor (P,) and object (P,) whose IoU can reach the object's `floor` (M,), and some more: a window of cells for each shape and box.
+class _Layout(NamedTuple):
+    """Every shape of every level, (S, 1) each: its size px, the stride px, rows and columns of its level's grid, and how its anchors are numbered."""
+
+    w: Tensor
+    h: Tensor
+    stride: Tensor
+    rows: Tensor
+    cols: Tensor
+    first: Tensor  # number of its anchor in the first cell
+    step: Tensor  # from a cell to the next
+
+
+@lru_cache(maxsize=8)
+def _layout(spec: AnchorSpec, image_hw: tuple[int, int]) -> _Layout:
+    lines, start = [], 0
+    for sizes, stride, (rows, cols) in zip(clamped(spec, image_hw), spec.strides, spec.grid_hws(image_hw), strict=True):
+        lines += [(w, h, stride, rows, cols, start + a, len(sizes)) for a, (w, h) in enumerate(sizes.tolist())]
+        start += rows * cols * len(sizes)
+    w, h, *counts = zip(*lines, strict=True)
+    return _Layout(torch.tensor(w)[:, None], torch.tensor(h)[:, None], *(torch.tensor(column)[:, None] for column in counts))
+
+
+def _pairs(spec: AnchorSpec, boxes: Tensor, image_hw: tuple[int, int], threshold: float) -> tuple[Tensor, Tensor]:
+    """Every anchor (P,) and object (P,) whose IoU is above `threshold` or the object's highest, and some more: a window of cells for each shape.
 
     IoU >= f asks for an intersection of at least f / (1 + f) of both areas' sum. What the best row leaves to be found on x bounds the
-    distance of the centres on x, and the best column that on y.
+    distance of the centres on x, and the best column that on y. Anchors are numbered as in the grid.
     """
-    columns, anchors, objects, start = xyxy_to_cxcywh(boxes).T.contiguous(), [], [], 0
-    for sizes, stride, (rows, cols) in zip(clamped(spec, image_hw), spec.strides, spec.grid_hws(image_hw), strict=True):
-        cx, cy, w, h = columns
-        across = nearest_overlap(cx, w, sizes[:, :1], stride, image_hw[1])  # (A, M)
-        along = nearest_overlap(cy, h, sizes[:, 1:], stride, image_hw[0])
-        need = floor / (1 + floor) * (w * h + sizes.prod(1, keepdim=True))
-        a, m = torch.where(across * along >= need)  # (P,)
-        x0, nx = _window(cx[m], (w[m] + sizes[a, 0]) / 2 - need[a, m] / along[a, m], stride, cols)
-        y0, ny = _window(cy[m], (h[m] + sizes[a, 1]) / 2 - need[a, m] / across[a, m], stride, rows)
-        pair = torch.repeat_interleave(nx * ny)
-        k = torch.arange(len(pair)) - ((nx * ny).cumsum(0) - nx * ny)[pair]
-        row, col = y0[pair] + k // nx[pair], x0[pair] + k % nx[pair]
-        anchors.append(start + (row * cols + col) * len(sizes) + a[pair])
-        objects.append(m[pair])
-        start += rows * cols * len(sizes)
-    return torch.cat(anchors), torch.cat(objects)
+    own, (cx, cy, w, h) = _layout(spec, image_hw), xyxy_to_cxcywh(boxes).T.contiguous()
+    across = nearest_overlap(cx, w, own.w, own.stride, image_hw[1])  # (S, M)
+    along = nearest_overlap(cy, h, own.h, own.stride, image_hw[0])
+    inter, areas = across * along, w * h + own.w * own.h
+    floor = SLACK * (inter / (areas - inter)).amax(0).clamp(max=threshold)
+    everywhere = floor * (boxes[:, 2:] - boxes[:, :2]).amin(1) < FINEST * max(image_hw)  # touches no anchor, or is a splinter
+    need = floor / (1 + floor) * areas
+    s, m = torch.where((inter >= need) & ~everywhere)  # (Q,)
+    of, need, across, along = _Layout(*(column[s, 0] for column in own)), need[s, m], across[s, m], along[s, m]
+    x0, nx = _window(cx[m], (w[m] + of.w) / 2 - need / along, of.stride, of.cols)
+    y0, ny = _window(cy[m], (h[m] + of.h) / 2 - need / across, of.stride, of.rows)
+    number = nx * ny
+    pair = torch.repeat_interleave(number)
+    k = torch.arange(len(pair)) - (number.cumsum(0) - number)[pair]
+    width = nx[pair]
+    row = k // width
+    cell = (y0[pair] + row) * of.cols[pair] + x0[pair] + k - row * width
+    (wild,) = torch.where(everywhere)
+    every = spec.count(image_hw)
+    return (torch.cat([of.first[pair] + cell * of.step[pair], torch.arange(every).repeat(len(wild))]),
+            torch.cat([m[pair], wild.repeat_interleave(every)]))
 
 
-def _window(centre: Tensor, reach: Tensor, stride: int, cells: int) -> tuple[Tensor, Tensor]:
+def _window(centre: Tensor, reach: Tensor, stride: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
     """First cell and number of cells whose centres lie within `reach` px of `centre`, on one axis."""
     first = ((centre - reach) / stride - 0.5).ceil().clamp(min=0)
-    last = ((centre + reach) / stride - 0.5).floor().clamp(max=cells - 1)
+    last = ((centre + reach) / stride - 0.5).floor().minimum(cells - 1)
     return first.long(), (last - first + 1).clamp(min=0).long()
 
 

@@ -1,18 +1,22 @@
-"""What this machine does best, found by measuring once and remembered; DETLIB_PRECISION overrides it."""
+"""What this machine does best, found by measuring once and remembered; DETLIB_PRECISION and DETLIB_READERS override it."""
+import io
 import json
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
+from PIL import Image
 
 from . import runs
 from .files import write_json
 from .models.backbones import SmallCNN
 
 PRECISIONS = ("float32", "bfloat16")
-WORTH = 1.1  # a lower precision is chosen when it is faster by more than this
+WORTH = 1.1  # a lower precision, or more threads, are chosen when they are faster by more than this
 
 
 def precision_here(device: torch.device) -> str:
@@ -24,20 +28,58 @@ def precision_here(device: torch.device) -> str:
         return asked
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    known = _remembered("precision", _fastest_precision)
+    return known["fastest"]
+
+
+def _fastest_precision() -> dict:
+    seconds = step_seconds(PRECISIONS)
+    fastest = "bfloat16" if seconds["float32"] > WORTH * seconds["bfloat16"] else "float32"
+    print(f"Measured once on this machine: one training step of a small network takes {seconds['float32']:.2f} s in float32 "
+          f"and {seconds['bfloat16']:.2f} s in bfloat16; training uses {fastest}.")
+    return {"fastest": fastest, "seconds": seconds}
+
+
+def readers_here() -> int:
+    """How many threads read pictures ahead of the training: the fewest with which reading is about as fast as it gets."""
+    asked = os.environ.get("DETLIB_READERS")
+    if asked:
+        if not asked.isdigit() or not int(asked):
+            raise ValueError(f"DETLIB_READERS={asked!r}: a number of threads, 1 or more")
+        return int(asked)
+    return _remembered("readers", _enough_readers)["enough"]
+
+
+def _enough_readers(pictures: int = 24, rounds: int = 3) -> dict:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 128, (128, 1024, 3), np.uint8)).save(file, "png")
+    numbers = [n for n in (1, 2, 4, 8) if n <= (os.cpu_count() or 1)]
+    rates: dict[int, list[float]] = {n: [] for n in numbers}
+    for _ in range(rounds):
+        for n in numbers:
+            with ThreadPoolExecutor(n) as pool:
+                start = time.perf_counter()
+                list(pool.map(lambda data: Image.open(io.BytesIO(data)).load(), [file.getvalue()] * pictures))
+                rates[n].append(pictures / (time.perf_counter() - start))
+    best = {n: max(values) for n, values in rates.items()}
+    enough = next(n for n in numbers if WORTH * best[n] >= max(best.values()))
+    print("Measured once on this machine: " + ", ".join(f"{n} thread{'s' * (n > 1)} read {best[n]:.0f}" for n in numbers)
+          + f" panoramas a second; training reads with {enough}.")
+    return {"enough": enough, "pictures a second": best}
+
+
+def _remembered(name: str, measure: Callable[[], dict]) -> dict:
+    """What was measured on this machine before, or is now."""
     path, key = runs.outputs() / "machine.json", describe()
     try:
         known = json.loads(path.read_text())
-        fastest = known.get(key, {}).get("precision")
-    except (OSError, ValueError, AttributeError):  # none yet, or damaged: it is measured again
-        known, fastest = {}, None
-    if fastest not in PRECISIONS:
-        seconds = step_seconds(("float32", "bfloat16"))
-        fastest = "bfloat16" if seconds["float32"] > WORTH * seconds["bfloat16"] else "float32"
-        known[key] = {"precision": fastest, "seconds": seconds}
-        write_json(path, known)
-        print(f"Measured once on this machine: one training step of a small network takes {seconds['float32']:.2f} s in float32 "
-              f"and {seconds['bfloat16']:.2f} s in bfloat16; training uses {fastest}.")
-    return fastest
+        there = dict(known.get(key, {}))
+    except (OSError, ValueError, TypeError, AttributeError):  # none yet, or damaged: it is measured again
+        known, there = {}, {}
+    if not isinstance(there.get(name), dict):
+        there[name] = measure()
+        write_json(path, {**known, key: there})
+    return there[name]
 
 
 def devices() -> list[torch.device]:

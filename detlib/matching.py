@@ -27,23 +27,28 @@ def match(anchors: Tensor, boxes: Tensor, threshold: float = THRESHOLD) -> Tenso
     return matched
 
 
-def targets(anchors: Tensor, boxes: list[Tensor], labels: list[Tensor], matched: list[Tensor] | None = None) -> tuple[Tensor, Tensor]:
-    """What a batch of N images asks of every anchor: classes (N, R), 0 = background, and encoded boxes (N, R, 4).
+def targets(anchors: Tensor, boxes: list[Tensor], labels: list[Tensor], positives: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    """What a batch of N images asks of every anchor: classes (N, R), 0 = background, and the encoded boxes (P, 4) of the P positives, in order.
 
-    `anchors` (R, 4) cxcywh px; `boxes` and `labels` hold (M, 4) xyxy px and (M,) for each image; `matched` what `match` gives for each, where it is
-    known already. Boxes of background anchors are zero.
+    `anchors` (R, 4) cxcywh px; `boxes` and `labels` hold (M, 4) xyxy px and (M,) for each image. `positives`, where they are known already: which
+    anchors (P,) they are, numbered n * R + r and ascending, and which objects (P,), numbered through the batch.
     """
-    corners = cxcywh_to_xyxy(anchors)
-    if matched is None:
-        matched = [match(corners, image_boxes) for image_boxes in boxes]
+    positive, objects = positives or _positives(cxcywh_to_xyxy(anchors), boxes)
     classes = torch.zeros(len(boxes), len(anchors), dtype=torch.long, device=anchors.device)
-    deltas = torch.zeros(len(boxes), len(anchors), 4, device=anchors.device)
-    for n, (image_boxes, image_labels, object_of) in enumerate(zip(boxes, labels, matched, strict=True)):
-        (foreground,) = torch.where(object_of >= 0)
-        objects = object_of[foreground]
-        classes[n, foreground] = image_labels[objects]
-        deltas[n, foreground] = encode(image_boxes[objects], anchors[foreground])
-    return classes, deltas
+    classes.view(-1)[positive] = torch.cat(labels)[objects]
+    return classes, encode(torch.cat(boxes)[objects], anchors[positive % len(anchors)])
+
+
+def _positives(anchors: Tensor, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """What `targets` takes, by `match` on each image's boxes; anchors (R, 4) xyxy px."""
+    matched, before = [], 0
+    for image_boxes in boxes:
+        object_of = match(anchors, image_boxes)
+        matched.append(torch.where(object_of < 0, object_of, object_of + before))
+        before += len(image_boxes)
+    matched = torch.cat(matched)
+    (positive,) = torch.where(matched >= 0)
+    return positive, matched[positive]
 
 
 def objects_by_match(anchors: Tensor, boxes: Tensor, threshold: float = THRESHOLD) -> Tensor:

@@ -268,7 +268,8 @@ class _Body:
         if lines > 30:
             code = f"<details><summary>{lines} lines of code</summary>{code}</details>"
         code = f'<div class="code">{spent}{code}</div>' if cell.source.strip() else ""
-        return code + (f'\n<div class="out">{self.outputs(cell.outputs)}</div>' if cell.outputs else "")
+        shown = code + (f'\n<div class="out">{self.outputs(cell.outputs)}</div>' if cell.outputs else "")
+        return f"<details><summary>Solution</summary>{shown}</details>" if "solution" in cell.metadata.get("tags", []) else shown
 
     def markdown(self, source: str, attachments: dict | None = None) -> str:
         """Markdown -> HTML."""

@@ -10,6 +10,16 @@ def data_and_profile(parser: ArgumentParser) -> None:
     parser.add_argument("--invalid", choices=("raise", "drop", "clip"), help="what to do with boxes that cannot be used (default: raise)")
 
 
+def reading(parser: ArgumentParser) -> None:
+    """What a data set's folder may leave open."""
+    parser.add_argument("--form", choices=("coco", "voc", "yolo", "kitti"), help="where two readings are possible: which one")
+    parser.add_argument("--classes", nargs="+", metavar="NAME", help="names of the classes, in the order of their numbers, where the data name none")
+    parser.add_argument("--splits", nargs="+", metavar="HOW", help="share=0.2 (of the pictures to val), clips=0.2 (of the clips), folder, or "
+                                                                   "train=FILE.txt val=FILE.txt, where the data name no splits")
+    parser.add_argument("--seed", type=int, default=0, help="of a share (default: 0)")
+    parser.add_argument("--clips", choices=("names", "none"), help="are a_1 and a_2 neighbours in a film, or just numbered pictures?")
+
+
 def training(parser: ArgumentParser) -> None:
     """Everything of `detlib train` and `python -m detlib.train`."""
     parser.add_argument("rung", help="baseline, adam, flip, ..., or LADDER")

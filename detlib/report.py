@@ -239,9 +239,9 @@ def _key(notebook: Path, environment: dict[str, str], data: str) -> str:
     """Changes when anything changes that the outputs depend on: code, environment, detlib, Python, the data's tables."""
     cells = [[c.cell_type, c.source] for c in nbformat.read(notebook, as_version=4).cells]
     package = Path(__file__).parent
-    exempt = {Path(__file__), Path(offline.__file__), package / "cli.py", package / "verbs.py"}  # they change pages, not outputs
-    sources = [[str(f.relative_to(package)), hashlib.sha256(f.read_bytes()).hexdigest()]
-               for f in sorted(package.rglob("*")) if f.suffix in (".py", ".js", ".css") and f not in exempt]
+    exempt = {Path(__file__), Path(offline.__file__), *(package / name for name in ("apidoc.py", "cli.py", "verbs.py"))}
+    sources = [[str(f.relative_to(package)), hashlib.sha256(f.read_bytes()).hexdigest()] for f in sorted(package.rglob("*"))
+               if f.suffix in (".py", ".js", ".css") and f not in exempt and f.parent.name != "bench"]  # what changes no outputs is left out
     tables = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in sorted(Path(data).glob("*.json"))] if Path(data).is_dir() else []
     facts = [cells, sorted(environment.items()), sources, __version__, sys.version, tables]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]
@@ -353,7 +353,8 @@ def index(out: Path) -> Path:
     body = "".join(f"<h2>{escape(data)} data, {escape(profile)} profile<small>{_sum(groups[data, profile])}</small></h2>"
                    f'<div class="cards">{"".join(_card(e, Path(out)) for e in sorted(groups[data, profile], key=lambda e: e.name))}</div>'
                    for data, profile in order)
-    head = f"<h1>Object detection workbook</h1><p>Every notebook as it ran, to read without Python or a network. detlib {__version__}</p>"
+    api = ' · <a href="api/detlib.html">what every function does</a>' if (Path(out) / "api" / "detlib.html").exists() else ""
+    head = f"<h1>Object detection workbook</h1><p>Every notebook as it ran, to read without Python or a network. detlib {__version__}{api}</p>"
     path = Path(out) / "index.html"
     write_atomic(path, offline.page("Object detection workbook", f'<div class="cover">{head}{body}</div>', INDEX_STYLE))
     return path

@@ -89,7 +89,11 @@ def import_data(folder: str | Path, out: str | Path | None = None, name: str | N
 def export_data(folder: str | Path, form: str, out: str | Path, invalid: str = "raise") -> list[str]:
     """Write a data set in another form (`data.export.WRITERS`); -> what that form could not hold, in sentences."""
     about, sources = read_all(folder)
-    return write_dataset(dataset_of(Path(folder), about, sources, invalid), out, form, sources)
+    dataset = dataset_of(Path(folder), about, sources, invalid)
+    lost = write_dataset(dataset, out, form, sources)
+    if form == "coco":  # with what the json has no place for: whether names are clips, what the channels are
+        write_json(Path(out) / "dataset.json", {**about, "name": dataset.name, "channels": dataset.channels})
+    return lost
 
 
 class ProgressBar:
@@ -246,6 +250,18 @@ def start_run(experiment: Experiment) -> Run | None:
 def train_command(experiment: Experiment, dataset: Dataset) -> str:
     """The line that trains an experiment on this data."""
     return experiment.command + ("" if dataset.name == "simulated" else f" --data {dataset.root}")
+
+
+def data_of(run: Run) -> str:
+    """The data that a run was trained on, as `open_data` takes it: DETLIB_DATA, 'simulated', or its folder in data/; raises ValueError for others."""
+    name = run.config["data"]["name"]
+    if asked := os.environ.get("DETLIB_DATA"):
+        return asked
+    if name == "simulated":
+        return name
+    if (folder := home() / "data" / name).is_dir():
+        return str(folder)
+    raise ValueError(f"{run.folder} was trained on {name}, which is not in {home() / 'data'}: say where it lies, --data FOLDER")
 
 
 def known_data() -> list[str]:

@@ -21,6 +21,7 @@ FURTHEST = 8.0  # cost of a link at most: as of two of the four numbers that are
 WILD = 10.0  # standard deviations that one number may be off
 GAP = 2  # frames that an object may be unseen within a track
 TORN = 4  # a clip is torn where frame numbers jump by more than so many times its smallest step
+FARTHEST = 12  # or by more than this: a second of film or more
 PULL = 3.0  # boxes that the clip's flow counts for, when that of two frames is fitted
 JOLT = 0.1  # of it for the shift that all objects have in common: cameras turn and jolt
 STARTS = (20.0, 40.0, 80.0, 160.0)  # px that a box at the lower edge moves sideways: where the search for a panorama's flow begins
@@ -139,7 +140,7 @@ def stretches(frames: tuple[Frame, ...]) -> list[list[int]]:
     table = pd.DataFrame({"clip": [frame.clip for frame in frames], "number": [frame.number for frame in frames]})
     for _, clip in table.groupby("clip", sort=False):
         steps = np.diff(clip["number"])
-        cuts = np.flatnonzero(steps > TORN * max(1, steps[steps > 0].min())) + 1 if (steps > 0).any() else []
+        cuts = np.flatnonzero(steps > min(TORN * max(1, steps[steps > 0].min()), FARTHEST)) + 1 if (steps > 0).any() else []
         found += [part.tolist() for part in np.split(clip.index.to_numpy(), cuts)]
     return found
 

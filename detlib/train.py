@@ -25,7 +25,7 @@ from .data.loader import Batch, Cache, TrainBatches, channel_statistics
 from .evaluate.coco import evaluate
 from .experiments import LADDER, NULL, OPTIMIZERS, Experiment, Profile, parse, profile_name, seed_count
 from .files import alone, write_atomic, write_json, writing
-from .machine import devices, precision_here
+from .machine import devices, precision_here, readers_here
 from .models.detector import Detector, build
 from .models.pretrained import start_from_imagenet_
 from .models.transfer import start_from_
@@ -87,7 +87,8 @@ def train_run(run: runs.Run, dataset: Dataset, spec: AnchorSpec, device: torch.d
         said = start_from_(model, start.weights(), start.config["categories"], dataset.categories)
         print(f"From {start.folder.relative_to(runs.outputs() / 'runs')}: {said}.")
     engine = distributed.engine(model)
-    batches, val_images = TrainBatches(train, experiment, spec.strides[-1]), Cache(dataset["val"])
+    readers = distributed.first_then_others(readers_here)
+    batches, val_images = TrainBatches(train, experiment, spec.strides[-1], readers), Cache(dataset["val"], readers)
     last = min(sizes.steps, stop_after or sizes.steps)
 
     def save(done: int) -> None:
@@ -136,6 +137,9 @@ def train_run(run: runs.Run, dataset: Dataset, spec: AnchorSpec, device: torch.d
 def training_split(experiment: Experiment, dataset: Dataset) -> Split:
     """The frames that an experiment trains on: all of its split, or `train_frames` of them, spread evenly."""
     split = dataset[experiment.split]
+    if (experiment.train_frames or 0) > len(split):
+        raise ValueError(f"train_frames={experiment.train_frames}: {experiment.split} of {dataset.name} has {len(split)} frames; "
+                         "leave it out to train on all")
     return split if experiment.train_frames is None else split.subset(split.spread(experiment.train_frames))
 
 

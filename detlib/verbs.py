@@ -12,9 +12,10 @@ def check(folder: Path, json: bool, annotations_only: bool, **reading: object) -
 
     found = look(folder, pictures=not annotations_only, **reading)
     if json:
-        print(_json.dumps({"images": found.images, "boxes": found.boxes, "findings": found.listed()}))
+        print(_json.dumps({"images": found.images, "boxes": found.boxes, "classes": found.classes.to_dict(), "findings": found.listed()}))
         return 0
-    print(f"{folder}: {found.images:,} pictures, {found.boxes:,} boxes, {len(found.findings):,} findings")
+    print(f"{folder}: {found.images:,} pictures, {found.boxes:,} boxes, findings: {len(found.findings):,}\n\nboxes of each class\n"
+          f"{found.classes.to_string()}")
     for kind, rows in found.findings.groupby("kind", sort=False):
         print(f"\n{kind}: {len(rows):,}\n  {rows['fix'].iloc[0]}")
         for row in rows.head(LISTED).itertuples():
@@ -29,17 +30,21 @@ def bring(folder: Path, out: Path | None, name: str | None, panorama: bool, inva
     from . import runs
 
     path = runs.import_data(folder, out, name=name, panorama=panorama, invalid=invalid or "raise", **reading)
-    print(f"{path}\nNow: detlib check {path}; make workbook DATA={path}")
+    from .plots.data import class_counts, summary
+
+    dataset = runs.open_dataset(path)
+    print(f"{path}\n\n{summary(dataset, dataset.splits).to_string()}\n\nboxes of each class\n{class_counts(dataset.splits).to_string()}\n\n"
+          f"Now: detlib check {path}; make workbook DATA={path}")
 
 
-def explore(data: str | None, profile: str | None, invalid: str | None, out: Path | None, json: bool) -> None:
+def explore(data: str | None, profile: str | None, invalid: str | None, out: Path | None, json: bool, **reading: object) -> None:
     """Draw the figures that need nothing but a data set, and print its summary."""
     from . import runs
     from .asked import Asked
     from .catalogue import EXPLORING, FIGURES, TABLES
     from .files import write_atomic
 
-    asked = Asked(data, profile, invalid)
+    asked = Asked(data, profile, invalid, reading=reading)
     out = out or runs.outputs() / "figures" / asked.dataset.name
     written = {name: out / f"{name}.png" for name in EXPLORING}
     for name, path in written.items():
@@ -175,22 +180,73 @@ def workbook(data: str | None, profile: str | None, invalid: str | None, seeds: 
     """Run the notebooks and write the reports."""
     import os
 
-    from . import benchmark, runs
+    from . import apidoc, benchmark, report, runs
     from .experiments import profile_name, seed_count
-    from .report import workbook as make
 
     data = data or os.environ.get("DETLIB_DATA") or "simulated"
     if data != "simulated":
         data = str(Path(data).expanduser().resolve())
     if data != "simulated" and not Path(data).is_dir():
         raise FileNotFoundError(f"--data {data}: no such folder; name a data set's folder, or 'simulated'")
-    if missing := [str(n) for n in notebooks if not n.is_file()]:
-        raise FileNotFoundError(f"no such notebook: {', '.join(missing)}")
+    notebooks = [_notebook(name, benchmark.notebooks()) for name in notebooks]
+    if data != "simulated" and not notebooks:  # what is wrong with it is said once, before the first notebook
+        runs.open_data(data, profile, invalid=invalid)
     given = {name: os.environ[name] for name in ("DETLIB_PRECISION", "DETLIB_INVALID") if name in os.environ}  # what a report depends on
     if invalid:
         given["DETLIB_INVALID"] = invalid
     given["DETLIB_SEEDS"] = str(seed_count(seeds))
-    return make(notebooks or benchmark.notebooks(), runs.outputs() / "reports", data=data, profile=profile_name(profile), environment=given)
+    out = runs.outputs() / "reports"
+    code = report.workbook(notebooks or benchmark.notebooks(), out, data=data, profile=profile_name(profile), environment=given)
+    try:
+        apidoc.write(out)
+        report.index(out)
+    except OSError as error:  # the reports do not need them
+        print(error, file=sys.stderr)
+    return code
+
+
+def _notebook(asked: Path, known: list[Path]) -> Path:
+    """A notebook by its file, its name, or its number."""
+    if asked.is_file():
+        return asked
+    found = [path for path in known if asked.name in (path.name, path.stem, path.stem.split("_")[0], path.stem.split("_")[0].lstrip("0"))]
+    if not found:
+        raise FileNotFoundError(f"no such notebook: {asked}; there are {', '.join(path.stem for path in known)}")
+    return found[0]
+
+
+def bench(names: list[str], quick: bool, json: bool) -> None:
+    """Measure how fast things are, and write the page."""
+    from .bench import page, turns
+
+    entries = page.measure(names, quick)
+    if json:
+        print(_json.dumps(entries))
+        return
+    for entry in entries:
+        missed = "" if page.BENCHMARKS[entry["name"]].reached(entry["value"]) else "  MISSED"
+        print(f"{entry['name']:<24}{entry['value']:>10.3g} {entry['unit']:<9} {'at least' if entry['better'] == 'higher' else 'at most'} "
+              f"{entry['goal']:g}{missed}")
+    print(turns.folder() / "index.html")
+
+
+def student(out: Path | None) -> None:
+    """Copy the notebooks without their solutions; a copy that is there is kept, since it may hold answers."""
+    import nbformat
+
+    from . import benchmark, runs
+    from .files import write_atomic
+
+    out = out or runs.outputs() / "student"
+    for notebook in benchmark.notebooks():
+        path = out / notebook.name
+        if path.exists():
+            print(f"kept as it is: {path} (delete it to have it anew)", file=sys.stderr)
+            continue
+        book = nbformat.read(notebook, as_version=4)
+        book.cells = [cell for cell in book.cells if "solution" not in cell.metadata.get("tags", [])]
+        write_atomic(path, nbformat.writes(book))
+    print(out)
 
 
 def report(notebook: Path, out: Path | None) -> None:
@@ -233,7 +289,8 @@ def video(run: list[Path], of: Path | None, data: str | None, invalid: str | Non
     if of:
         print(apply.footage_video(found, of, out, score))
     else:
-        print(apply.clip_video(found, runs.open_data(data, found[0].experiment.profile, invalid=invalid), split, clip, out, score))
+        dataset = runs.open_data(data or runs.data_of(found[0]), found[0].experiment.profile, invalid=invalid)
+        print(apply.clip_video(found, dataset, split, clip, out, score))
 
 
 def export(what: str, run: Path, data: str | None, invalid: str | None, split: str, out: Path | None, json: bool) -> None:
@@ -243,10 +300,12 @@ def export(what: str, run: Path, data: str | None, invalid: str | None, split: s
 
     if what != "onnx" and not (what == "coco" and (run / "config.json").is_file()):  # which a run has, and a data set has not
         out = out or runs.outputs() / "exports" / f"{run.resolve().name}-{what}"
-        _tell({"folder": str(out), "not in this form": runs.export_data(run, what, out, invalid or "raise")}, json)
+        lost = runs.export_data(run, what, out, invalid or "raise")
+        _tell({"folder": str(out), "not in this form": lost if json else "; ".join(lost) or "nothing is lost"}, json)
         return
     found = finished_run(run)
-    dataset, place = runs.open_data(data, found.experiment.profile, invalid=invalid), runs.outputs() / "exports" / _of(run)
+    dataset = runs.open_data(data or runs.data_of(found), found.experiment.profile, invalid=invalid)
+    place = runs.outputs() / "exports" / _of(run)
     if what == "coco":
         _tell(apply.export_results(found, dataset, split, out or place / f"{dataset.name}-{split}_results.json"), json)
     else:

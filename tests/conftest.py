@@ -23,6 +23,7 @@ def home(tmp_path, monkeypatch):
     for name in ("DETLIB_DATA", "DETLIB_PROFILE", "DETLIB_SEEDS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DETLIB_PRECISION", "float32")
+    monkeypatch.setenv("DETLIB_READERS", "2")
     return tmp_path / "home"
 
 

@@ -13,8 +13,8 @@ from conftest import coco, write_dataset
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["pytest", "detlib.cli", "detlib.train", "detlib.apply", "detlib.offline", "torch._dynamo"])
-TRAININGS = [(rung, precision, often) for rung in ("adam", "flip", "baseline", "fpn") for precision in ("float32", "bfloat16")
-             for often in (True, False)]
+TRAININGS = [(rung, precision, often, readers) for rung in ("adam", "flip", "baseline", "fpn") for precision in ("float32", "bfloat16")
+             for often, readers in ((True, 1), (False, 2))]
 FORMS = ("voc", "yolo", "kitti", "coco")
 
 
@@ -32,11 +32,11 @@ def verb(arguments, environment, often, said):
     sys.exit(code)
 
 
-def call(arguments, place, precision="float32", often=False, kill_after=None):
+def call(arguments, place, precision="float32", often=False, readers=1, kill_after=None):
     """Run a verb with its home at `place`; -> exit code (-9: killed while it lived), seconds, and what it said."""
     place.mkdir(parents=True, exist_ok=True)
     said = Path(tempfile.gettempdir()) / f"detlib-test-{os.getpid()}.said"  # `place` may be full
-    environment = {"DETLIB_HOME": str(place), "DETLIB_PRECISION": precision}
+    environment = {"DETLIB_HOME": str(place), "DETLIB_PRECISION": precision, "DETLIB_READERS": str(readers)}
     child = SERVER.Process(target=verb, args=([str(a).replace("PLACE", str(place)) for a in arguments], environment, often, said))
     start = time.monotonic()
     child.start()
@@ -98,7 +98,8 @@ def tiny(root):
 
 
 def training_tasks(data):
-    return [(["train", rung, "--data", data, "--profile", "smoke"], {"precision": precision, "often": often}) for rung, precision, often in TRAININGS]
+    return [(["train", rung, "--data", data, "--profile", "smoke"], {"precision": precision, "often": often, "readers": readers})
+            for rung, precision, often, readers in TRAININGS]
 
 
 def other_tasks(data, run, notebook):

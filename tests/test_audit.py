@@ -69,6 +69,8 @@ def test_a_clip_is_torn_where_its_numbers_jump(tmp_path):
     frames = tuple(replace(frame, number=number) for frame, number in zip(split.frames, numbers, strict=True))
     assert stretches(frames) == [[0, 1, 2], [3, 4]]
     assert stretches(split.frames) == [[0, 1, 2, 3, 4]]
+    apart = tuple(replace(frame, number=25 * frame.number) for frame in split.frames)
+    assert stretches(apart) == [[0], [1], [2], [3], [4]], "frames that far apart are no film"
 
 
 def test_a_missing_box_is_expected_at_its_place(tmp_path):

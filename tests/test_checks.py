@@ -162,11 +162,25 @@ def test_the_command_prints_findings_and_json(tmp_path, capsys):
     root = write_dataset(tmp_path / "d", splits)
     assert main(["check", str(root)]) == 0
     said = capsys.readouterr().out
-    assert "5 pictures, 10 boxes, 1 findings" in said and "outside: 1\n  move the box" in said
+    assert "5 pictures, 10 boxes, findings: 1" in said and "outside: 1\n  move the box" in said
     assert "- train, images/a_0.png, 100: box reaches 26.0 px" in said
     main(["check", str(root), "--json"])
     content = json.loads(capsys.readouterr().out)
+    assert content["classes"] == {"train": {"car": 2, "person": 3}, "val": {"car": 2, "person": 2}}
     assert content["images"] == 5 and content["boxes"] == 10 and content["findings"][0]["kind"] == "outside"
+
+
+@pytest.mark.parametrize(("slip", "seen"), [("Person", True), ("presno", True), ("perso", True), ("bicycle", False)])
+def test_names_of_classes_that_are_slips(tmp_path, slip, seen):
+    splits = sound()
+    splits["train"] = coco([(f"images/a_{k}.png", 640, 48) for k in range(3)], [(k % 3, 1 + k % 2, [20.0 * k, 12.0, 8.0, 12.0]) for k in range(25)])
+    for content in splits.values():
+        content["categories"].append({"id": 3, "name": slip})
+    splits["train"]["annotations"][3]["category_id"] = 3
+    found = check(write_dataset(tmp_path / "d", splits, pictures=False), pictures=False)
+    rows = [row for row in found.listed() if row["kind"] == "similar classes"]
+    assert [row["annotation"] for row in rows] == ["103"] * seen
+    assert all(f"1 of {slip}, which looks like person (11 boxes)" in row["what"] for row in rows)
 
 
 def test_boxes_at_the_seam_of_a_panorama_become_two(tmp_path):

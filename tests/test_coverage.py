@@ -1,5 +1,6 @@
 """Coverage and matching without the whole grid, against the whole grid."""
 import math
+from itertools import accumulate
 
 import pytest
 import torch
@@ -71,6 +72,15 @@ def test_coverage_of_nothing():
     assert found.iou.shape == found.level.shape == found.shape.shape == (0,) and math.isnan(found.mean) and math.isnan(found.recall(0.5))
 
 
+def matched(spec, frames, image_hw, threshold=0.5):
+    """What `match_local` finds, as `match` says it: the frame's object of each anchor or -1, (frames, R)."""
+    anchors, objects = match_local(spec, frames, image_hw, threshold)
+    assert (anchors.diff() > 0).all()
+    result, before = torch.full((len(frames), spec.count(image_hw)), -1), torch.tensor([0, *accumulate(map(len, frames))])
+    result.view(-1)[anchors] = objects - before[anchors // spec.count(image_hw)]
+    return result
+
+
 @pytest.mark.parametrize("step", [None, 4, 1, 0.25])
 @pytest.mark.parametrize("spec", [MIXED, BASELINE])
 @pytest.mark.parametrize("threshold", [0.5, 0.3, 0.0])
@@ -80,13 +90,13 @@ def test_matching_locally_is_matching(spec, step, threshold):
         for m in (0, 1, 2, 25):
             for least in (0.5, -0.99):
                 boxes = some_boxes(seed, m, image_hw, step, least)
-                assert torch.equal(match_local(spec, [boxes], image_hw, threshold)[0], match(spec.grid_xyxy(image_hw), boxes, threshold))
+                assert torch.equal(matched(spec, [boxes], image_hw, threshold)[0], match(spec.grid_xyxy(image_hw), boxes, threshold))
 
 
 def test_a_box_that_no_anchor_touches_claims_the_first_anchor_as_in_matching():
     spec = AnchorSpec((8,), (((2.0, 2.0),),))
     boxes = torch.tensor([[4.0, 4, 6, 6], [8, 8, 9, 9], [500, 4, 510, 9]])
-    assert match_local(spec, [boxes], (16, 16))[0].tolist() == match(spec.grid_xyxy((16, 16)), boxes).tolist() == [2, -1, -1, -1]
+    assert matched(spec, [boxes], (16, 16))[0].tolist() == match(spec.grid_xyxy((16, 16)), boxes).tolist() == [2, -1, -1, -1]
 
 
 @pytest.mark.parametrize("frames_at_a_time", [1, 3, 32])
@@ -96,7 +106,7 @@ def test_positives_are_those_of_matching(monkeypatch, frames_at_a_time):
     frames = [some_boxes(seed, m, image_hw, 1) for seed, m in enumerate([5, 0, 12, 1, 0, 30, 2])]
     found = positives(MIXED, frames, image_hw)
     grid = MIXED.grid_xyxy(image_hw)
-    assert torch.equal(torch.stack(match_local(MIXED, frames, image_hw)), torch.stack([match(grid, boxes) for boxes in frames]))
+    assert torch.equal(matched(MIXED, frames, image_hw), torch.stack([match(grid, boxes) for boxes in frames]))
     expected = torch.cat([objects_by_match(grid, boxes) for boxes in frames if len(boxes)])
     assert torch.equal(torch.stack([found.above, found.total], -1), expected)
     assert torch.equal(found.uses, sum((match(grid, boxes) >= 0).long() for boxes in frames))
@@ -157,7 +167,7 @@ def test_real_frames_are_matched_alike(real):
     for spec in (BASELINE, REPORT):
         grid = spec.grid_xyxy((128, 1024))
         some = frames[::100]
-        assert all(map(torch.equal, match_local(spec, some, (128, 1024)), [match(grid, boxes) for boxes in some]))
+        assert all(map(torch.equal, matched(spec, some, (128, 1024)), [match(grid, boxes) for boxes in some]))
     found = positives(BASELINE, frames, (128, 1024))
     assert (int(found.only_forced.sum()), int(found.none.sum())) == (5143, 127)
 

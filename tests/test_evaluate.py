@@ -154,3 +154,16 @@ def test_detections_of_other_validation_boxes_are_refused(small, tmp_path):
     annotations.write_text(json.dumps(content))
     with pytest.raises(ValueError, match="validated on other boxes"):
         kept_detections(run, open_dataset(small))
+
+
+def test_kept_detections_follow_their_json(small):
+    """They come from the arrays beside it while it is the same; a changed json, or arrays that cannot be read, are read anew."""
+    data = open_dataset(small)
+    run = fit(rung("adam", "smoke"), data, progress=False)
+    first, arrays = kept_detections(run, data), run.folder / "detections.npz"
+    assert arrays.is_file() and np.array_equal(first.boxes, Detections.from_coco(run.detections(), data["val"]).boxes)
+    again = kept_detections(run, data)
+    assert all(np.array_equal(getattr(first, name), getattr(again, name)) for name in ("frame", "label", "score", "boxes"))
+    for spoil in (lambda: arrays.write_bytes(b"PK cut"), lambda: (run.folder / "detections.json").write_text(json.dumps(run.detections()[:1]))):
+        spoil()
+        assert len(kept_detections(run, data).score) == len(run.detections())

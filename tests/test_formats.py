@@ -172,7 +172,7 @@ def test_doubts_of_yolo_are_errors_with_their_way_out(tmp_path):
     label(tmp_path, "a", "1 0.5 0.5 0.2 0.1\n")
     label(tmp_path, "b", "0 0.5 0.5 0.2 0.1\n")
     refuse(tmp_path, r"numbers are 0 \(1 times\), 1 \(1 times\); name them in the order of their numbers: --classes name0 name1")
-    refuse(tmp_path, "class number 1 occurs, and only 1 are named", classes=["cat"])
+    refuse(tmp_path, r"class number 1 occurs \(1 of 2 boxes\), and only 1 is named", classes=["cat"])
     refuse(tmp_path, "nothing says which are train and which val; say how: --splits share=0.2", classes=["cat", "dog"])
     refuse(tmp_path, "a share between 0 and 1, such as share=0.2", classes=["cat", "dog"], splits="share=20")
     refuse(tmp_path, "no picture lies in a folder named train", classes=["cat", "dog"], splits="folder")

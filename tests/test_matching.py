@@ -45,11 +45,13 @@ def test_a_batch_is_its_images_one_by_one():
     anchors = BASELINE.grid((128, 256))
     boxes = [torch.tensor([[10.0, 20, 40, 60], [100, 50, 130, 90]]), torch.zeros(0, 4)]
     labels = [torch.tensor([3, 1]), torch.zeros(0, dtype=torch.long)]
-    classes, deltas = targets(anchors, boxes, labels)
-    assert classes.shape == (2, len(anchors)) and deltas.shape == (2, len(anchors), 4)
+    classes, encoded = targets(anchors, boxes, labels)
+    assert classes.shape == (2, len(anchors)) and encoded.shape == (int((classes > 0).sum()), 4)
     for n in range(2):
-        one_classes, one_deltas = targets(anchors, boxes[n:n + 1], labels[n:n + 1])
-        assert torch.equal(classes[n], one_classes[0]) and torch.equal(deltas[n], one_deltas[0])
+        one_classes, one_encoded = targets(anchors, boxes[n:n + 1], labels[n:n + 1])
+        assert torch.equal(classes[n], one_classes[0]) and torch.equal(encoded[(classes > 0).nonzero()[:, 0] == n], one_encoded)
     assert set(classes[0].unique().tolist()) == {0, 1, 3} and not classes[1].any()
-    positive = classes[0] == 3
-    torch.testing.assert_close(decode(deltas[0][positive], anchors[positive]), boxes[0][:1].expand(int(positive.sum()), 4), atol=1e-3, rtol=0)
+    positive = classes > 0
+    decoded, third = decode(encoded, anchors[positive.nonzero()[:, 1]]), classes[positive] == 3
+    torch.testing.assert_close(decoded[third], boxes[0][:1].expand(int(third.sum()), 4), atol=1e-3, rtol=0)
+    torch.testing.assert_close(decoded[~third], boxes[0][1:].expand(int((~third).sum()), 4), atol=1e-3, rtol=0)

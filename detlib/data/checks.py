@@ -2,6 +2,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ COLUMNS = ["kind", "split", "file", "annotation", "what", "fix", "frame", "x1", 
 SAME = 0.9  # IoU from which two boxes of a picture are taken for one object's
 SIDE, CHUNK = 16, 1000  # px of the copies that pictures are compared by, and how many at once
 ALIKE, EQUAL = 0.97, 0.9999  # correlations: of pictures saved anew or taken twice (other streets of one city stay below 0.9), and of copies
+FEW, CLOSE = 10, 0.85  # a name is rare beside one with so many times its boxes; names are alike from this ratio of common letters
 LISTED = 1000  # findings of a kind and split that are listed one by one; the rest is counted
 FIXES = {  # kind of finding -> what to do
     "unreadable picture": "replace the file, or take it out of the annotations",
@@ -31,6 +33,7 @@ FIXES = {  # kind of finding -> what to do
     "repeated id": "give each its own number",
     "duplicate": "remove one of the two",
     "two classes": "decide which it is, and remove the other",
+    "similar classes": "if they are one class, write its name in one way; if not, nothing",
     "unused category": "nothing, or take it out of the list: a class without objects cannot be learned or judged",
     "class missing": "bring pictures of it into this split, or re-split (`detlib import --splits`); its AP cannot be measured where it is missing",
     "no objects": "nothing if they are empty streets; else annotate them: what is not annotated is learned as background",
@@ -49,6 +52,7 @@ class Checked:
     boxes: int
     findings: pd.DataFrame  # COLUMNS; frame is a place in `frames[split]`, -1 for none
     frames: dict[str, tuple[Frame, ...]]
+    classes: pd.DataFrame  # usable boxes of each class (rows, most first) in each split (columns)
 
     def counts(self) -> pd.DataFrame:
         """How many findings of each kind in each split; a row a kind, in the order of `FIXES`, with its fix."""
@@ -71,11 +75,13 @@ def check(folder: str | Path, pictures: bool = True, **reading: object) -> Check
     root = Path(folder)
     about, sources = read_all(root, **reading)
     frames = {name: frames_of(source, about["clip_names"]) for name, source in sources.items()}
-    rows, boxes, classes = [], 0, {}
+    rows, boxes, classes, counts = [], 0, {}, {}
     for name, source in sources.items():
         table = annotation_table(source, frames[name], about["panorama"])
         boxes += len(source.content["annotations"])
-        classes[name] = set(table.loc[table["fault"].eq(""), "category"])
+        counts[name] = table.loc[table["fault"].eq(""), "category"].value_counts()
+        classes[name] = set(counts[name].index)
+        rows += [{"split": name, **row} for row in _similar(source, table, frames[name], counts[name])]
         for part in (_faults, _repeated, _twice, _sparse):
             rows += [{"split": name, **row} for row in part(source, table, frames[name])]
         if pictures:
@@ -84,7 +90,8 @@ def check(folder: str | Path, pictures: bool = True, **reading: object) -> Check
     table = pd.DataFrame([_row(**row) for row in rows], columns=COLUMNS)
     order = pd.Categorical(table["kind"], [NAMES.get(kind, kind) for kind in FIXES])
     table = table.assign(order=order.codes).sort_values("order", kind="stable", ignore_index=True)
-    return Checked(root, sum(map(len, frames.values())), boxes, table[COLUMNS], frames)
+    by_class = pd.DataFrame(counts).fillna(0).astype(int)
+    return Checked(root, sum(map(len, frames.values())), boxes, table[COLUMNS], frames, by_class.loc[by_class.sum(axis=1).sort_values()[::-1].index])
 
 
 def _row(split: str, kind: str, what: str, file: str = "", annotation: str = "", frame: int = -1, box: Sequence[float] = (np.nan,) * 4) -> dict:
@@ -176,6 +183,18 @@ def _categories(sources: dict[str, Source], used: dict[str, set]) -> list[dict]:
             rows += [{"split": here, "kind": "class missing", "what": f"no {name}, which {there} has", "file": sources[here].path.name}
                      for name in sorted(used[there] - used[here])]
     return rows
+
+
+def _similar(source: Source, table: pd.DataFrame, frames: Sequence[Frame], counts: pd.Series) -> Iterator[dict]:
+    """Rare names of classes that look like a frequent one's: other capitals, letters exchanged, one letter more or less."""
+    for rare, few in counts.items():
+        for name, many in counts.items():
+            a, b = str(rare).casefold(), str(name).casefold()
+            alike = a == b or sorted(a) == sorted(b) or (min(len(a), len(b)) > 3 and SequenceMatcher(None, a, b).ratio() >= CLOSE)
+            if rare != name and FEW * few <= many and alike:
+                row = table[table["category"].eq(rare)].iloc[0]
+                yield {"kind": "similar classes", "what": f"{few:,} of {rare}, which looks like {name} ({many:,} boxes); the first is this",
+                       **_at(source, row, frames)}
 
 
 def _pictures(root: Path, frames: Sequence[Frame]) -> Iterator[dict]:

@@ -21,6 +21,7 @@ ANNOTATIONS = "_annotations.json"
 PLAIN_FOLDERS = {"images", "image", "imgs", "img", "pictures", "frames", "jpegimages", "data", "train", "training", "val", "valid", "validation",
                  "test", "testing", "extension"}
 LONGEST_MESSAGE = 2000  # characters
+COLOURS = ("red", "green", "blue")
 SIZES = ("small", "medium", "large")
 COLUMNS = ["frame", "image_id", "clip", "label", "category", "x1", "y1", "x2", "y2", "width", "height", "size", "aspect", "area", "crowd",
            "distance", "visible", "annotation"]
@@ -130,7 +131,7 @@ class Split:
         if pixels.shape[:2] != picture_hw:
             raise DataError(f"{path}: the picture is {pixels.shape[1]} x {pixels.shape[0]} px, {self.name}{ANNOTATIONS} says "
                             f"{picture_hw[1]} x {picture_hw[0]}; correct the one that is wrong")
-        picture = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+        picture = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
         return cut(picture, frame.part, frame.image_hw) if frame.part else picture
 
     def spread(self, most: int) -> list[int]:

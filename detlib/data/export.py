@@ -14,6 +14,8 @@ from ..files import new_folder, write_atomic, write_json
 from . import kitti, voc
 from .coco import ANNOTATIONS, DataError, Dataset, Frame, Source, Split
 
+WHOLE = "full_"  # splits of complete annotations, of which not every picture needs to be there
+
 
 def write_dataset(dataset: Dataset, folder: str | Path, form: str = "coco", sources: Mapping[str, Source] | None = None,
                   about: dict | None = None) -> list[str]:
@@ -41,12 +43,13 @@ def write_dataset(dataset: Dataset, folder: str | Path, form: str = "coco", sour
 def _names(dataset: Dataset, form: str) -> dict[str, str]:
     """What each picture is called in the new folder, below its folder of pictures; without the first folder where all lie in one."""
     files = list(dict.fromkeys(frame.file_name for split in dataset.splits.values() for frame in split.frames))
+    needed = {frame.file_name for split in dataset.splits.values() if not (split.name.startswith(WHOLE) and form == "coco") for frame in split.frames}
     names = {}
     for file in files:
         path = PurePosixPath(file.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts:
             raise DataError(f"{dataset.root}: the picture {file!r} lies outside the folder; move it inside")
-        if not os.path.isfile(dataset.root / file):  # before anything is written
+        if file in needed and not os.path.isfile(dataset.root / file):  # before anything is written
             raise DataError(f"{dataset.root / file}: this picture is listed and not there; put it back, or remove it from the list")
         if not (dataset.root / file).resolve().is_relative_to(dataset.root.resolve()):
             raise DataError(f"{dataset.root}: the picture {file!r} is a link out of the folder, and what it leads to would be copied; "
@@ -74,6 +77,8 @@ def _distinct(dataset: Dataset, places: Sequence[str]) -> None:
 
 
 def _copy(dataset: Dataset, file: str, target: Path) -> None:
+    if not (dataset.root / file).is_file():  # of annotations that are more than the pictures
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(dataset.root / file, target)
 

@@ -12,12 +12,13 @@ import pandas as pd
 
 from .augment import LEAST_PART
 from .clips import clip_rule
-from .coco import ANNOTATIONS, COLUMNS, DataError, Dataset, Frame, Source, Split, clip_and_number, derive_size_limits, safe_name
+from .coco import ANNOTATIONS, COLOURS, COLUMNS, DataError, Dataset, Frame, Source, Split, clip_and_number, derive_size_limits, safe_name
 from .formats import read_folder
 from .reading import about_folder, bytes_of, check_entries, json_of, number, short
 
 INVALID = ("raise", "drop", "clip")
 MOST_SIDE = 1_000_000  # px: no picture file is wider
+STRIP = 4.0  # width over height
 SLACK = 1.0  # px over the edge that many tools round to: cut without a word
 PARTS = {"images": ("id", "file_name", "width", "height"), "annotations": ("id", "image_id", "category_id", "bbox"), "categories": ("id", "name")}
 
@@ -37,8 +38,14 @@ def dataset_of(root: Path, about: dict, sources: dict[str, Source], invalid: str
     categories = tuple(dict.fromkeys(c["name"] for source in sources.values() for c in _listed(source)))
     splits = {name: _split(name, root, source, categories, invalid, about["panorama"], about["clip_names"]) for name, source in sources.items()}
     return Dataset(name=safe_name(about.get("name") or root.resolve().name), root=root, panorama=about["panorama"],
-                   channels=tuple(about.get("channels", ("channel 0", "channel 1", "channel 2"))),
+                   channels=tuple(about.get("channels") or _channels(splits)),
                    size_limits=tuple(about.get("size_limits") or derive_size_limits(splits)), categories=categories, splits=splits)
+
+
+def _channels(splits: dict[str, Split]) -> tuple[str, ...]:
+    """Names of the three channels where a folder names none: colours, but of strips as wide as a laser's turn, whose channels are something else."""
+    shapes = [frame.image_hw[1] / frame.image_hw[0] for split in splits.values() for frame in split.frames]
+    return ("channel 0", "channel 1", "channel 2") if shapes and np.median(shapes) >= STRIP else COLOURS
 
 
 def read_all(folder: str | Path, clips: str | None = None, panorama: bool | None = None, **reading: object) -> tuple[dict, dict[str, Source]]:

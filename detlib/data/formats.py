@@ -117,6 +117,9 @@ def _by_share(root: Path, content: Found, kind: str, text: str, seed: int, clips
             raise DataError(f"{root}: these are frames of {len(torn)} clips, and a share of the pictures would put neighbours into train and val: "
                             "the model would be judged on what it has seen; take whole clips, --splits clips=0.2; if they are no film, --clips none")
     if len(groups) < 2:
+        if kind == "clips" and len(content.images) > 1:
+            raise DataError(f"{root}: by their names all pictures are of one clip, which cannot be split; if they are no film, take "
+                            f"--splits share={text}; else bring more clips, or name lists: {HOW}")
         raise DataError(f"{root}: one {'clip' if kind == 'clips' else 'picture'} cannot be split; bring more, or name lists: {HOW}")
     names = [list(groups)[k] for k in np.random.default_rng(seed).permutation(len(groups))]
     count = min(len(names) - 1, max(1, round(float(text) * len(names))))

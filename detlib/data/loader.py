@@ -1,5 +1,6 @@
 """Batches: for training a pure function of seed and step, so that training can stop and go on anywhere; for evaluation the frames in order."""
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -25,29 +26,38 @@ def pad(images: list[Tensor], multiple: int, least_hw: tuple[int, int] = (1, 1))
 
 
 class Cache:
-    """A split's pictures, each read once while there is room."""
+    """A split's pictures, each read once while there is room; `ahead` has them read by so many threads while something else goes on."""
 
-    def __init__(self, split: Split):
+    def __init__(self, split: Split, readers: int = 1):
         self.split, self.images, self.room = split, {}, CACHE_BYTES
+        self.readers, self.pool, self.coming = readers, None, {}
 
     def __getitem__(self, index: int) -> Tensor:
         image = self.images.get(index)
         if image is None:
-            image = self.split.image(index)
+            coming = self.coming.pop(index, None)
+            image = coming.result() if coming else self.split.image(index)
             if self.room >= image.nbytes:
                 self.room -= image.nbytes
                 self.images[index] = image
         return image
 
+    def ahead(self, indices: Iterable[int]) -> None:
+        """Begin to read the pictures that will be asked for next; a fault in one is raised when it is asked for."""
+        for index in indices:
+            if index not in self.images and index not in self.coming:
+                self.pool = self.pool or ThreadPoolExecutor(self.readers, "reader")  # decoding releases Python's lock
+                self.coming[index] = self.pool.submit(self.split.image, index)
+
 
 class TrainBatches(TorchDataset):
     """Batch number `step`, the same for the same seed whatever came before; an epoch is a permutation of the frames."""
 
-    def __init__(self, split: Split, experiment: Experiment, multiple: int):
+    def __init__(self, split: Split, experiment: Experiment, multiple: int, readers: int = 1):
         if not len(split):
             raise ValueError(f"{split.name} has no frames: nothing to train on")
         self.split, self.experiment, self.multiple = split, experiment, multiple
-        self.images = Cache(split)
+        self.images = Cache(split, readers)
 
     def __len__(self) -> int:
         return self.experiment.sizes.steps
@@ -62,7 +72,9 @@ class TrainBatches(TorchDataset):
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.experiment.seed, step, 1])
         images, boxes, labels = [], [], []
-        for index in self.frames(step):
+        here = self.frames(step)
+        self.images.ahead([*here, *(self.frames(step + 1) if step + 1 < len(self) else [])])
+        for index in here:
             sample = whole((self.images[index], *self.split.targets(index)), self.experiment.augment, rng)
             if self.experiment.sizes.crop_width:
                 sample = random_crop(sample, self.experiment.sizes.crop_width, rng)
@@ -78,6 +90,7 @@ def in_order(split: Split, batch: int, multiple: int, images: Cache | None = Non
     images, (height, width) = images or Cache(split), split.image_hw
     for start in range(0, len(split), batch):
         indices = list(range(start, min(start + batch, len(split))))
+        images.ahead(range(start, min(start + 2 * batch, len(split))))
         boxes, labels = zip(*(split.targets(i) for i in indices), strict=True)
         yield indices, (pad([images[i] for i in indices], multiple, (height, width)), list(boxes), list(labels))
 

@@ -125,7 +125,10 @@ def _names(root: Path, about: tuple[Path, dict] | None, classes: Sequence[str] |
         raise DataError(f"{root}: YOLO labels without names of their classes; the numbers are {seen}; name them in the order of their numbers: "
                         f"--classes {dummy}")
     if counts and max(counts) >= len(names):
-        raise DataError(f"{root}: class number {max(counts)} occurs, and only {len(names)} are named ({', '.join(names[:8])}); name the others, too")
+        most, are = max(counts), "is" if len(names) == 1 else "are"
+        raise DataError(f"{root}: class number {most} occurs ({counts[most]:,} of {sum(counts.values()):,} boxes), and only {len(names)} {are} named "
+                        f"({', '.join(names[:8])}); correct the label file if it is a slip (find it by grep -rn '^{most} ' {root}), or name all "
+                        "classes in the order of their numbers, apart from each other: --classes NAME NAME ...")
     return names
 
 

@@ -1,18 +1,23 @@
 """COCO's detection metrics (Lin et al. 2014), from matches that are computed once and can be weighted by frame."""
+import contextlib
+import io
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from pycocotools.mask import iou as coco_iou
 
 from ..data.coco import Dataset, Split
+from ..files import write_atomic
 from ..runs import Run
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # IoU
+LEAST = np.minimum(THRESHOLDS, 1 - 1e-10)  # what passes them in pycocotools
+PAIRS = 2_000_000  # looked at at a time
 RECALLS = np.linspace(0, 1, 101)
 MAX_DETECTIONS = 100  # of a class on a frame
-ALL = "all"
+ARRAYS = ("frame", "label", "score", "boxes")  # of Detections
 
 
 @dataclass(frozen=True)
@@ -58,11 +63,22 @@ class Detections:
 
 
 def kept_detections(run: Run, dataset: Dataset) -> Detections:
-    """What a finished run found on the validation split, as it was kept; raises ValueError where that split is another now."""
+    """What a finished run found on the validation split, as it was kept; raises ValueError where that split is another now.
+
+    Reading 60,000 of them as json takes a quarter of a second, so they are kept as arrays beside it, which are used while the json is the same.
+    """
     split = dataset["val"]
     if run.config["data"]["val"] != split.fingerprint:
         raise ValueError(f"{run.folder} was validated on other boxes than {split.name} of {dataset.key} has: open the data it was trained on")
-    return Detections.from_coco(run.detections(), split)
+    path, state = run.folder / "detections.npz", (run.folder / "detections.json").stat()
+    mark = [state.st_size, state.st_mtime_ns]
+    with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(path, allow_pickle=False) as kept:
+        if kept["of"].tolist() == mark:
+            return Detections(*(kept[name] for name in ARRAYS))
+    found = Detections.from_coco(run.detections(), split)
+    np.savez(file := io.BytesIO(), of=mark, **{name: getattr(found, name) for name in ARRAYS})
+    write_atomic(path, file.getvalue())
+    return found
 
 
 @dataclass(frozen=True)
@@ -78,118 +94,136 @@ class ClassMatches:
 
 
 def match_detections(detections: Detections, split: Split, areas: dict[str, tuple[float, float]]) -> list[ClassMatches]:
-    """Match as pycocotools does: by class and frame, best score first, each to the free object of highest IoU; one entry a class."""
-    ranges = [(0.0, np.inf), *areas.values()]
-    truth = split.boxes
-    columns = truth[["frame", "label", "area", "crowd", "x1", "y1", "width", "height"]].to_numpy(np.float64)
+    """Match as pycocotools does: by class and frame, best score first, each to the free object of highest IoU; one entry a class.
+
+    All frames, size ranges and thresholds take their turns together: first every frame's best detection, then every frame's second.
+    """
+    ranges = np.array([(0.0, np.inf), *areas.values()])
+    columns = split.boxes[["frame", "label", "area", "crowd", "x1", "y1", "width", "height"]].to_numpy(np.float64)
     xywh = np.column_stack([detections.boxes[:, :2], detections.boxes[:, 2:] - detections.boxes[:, :2]])
     result = []
     for label in range(1, len(split.categories) + 1):
-        objects = columns[columns[:, 1] == label]
-        found = np.flatnonzero(detections.label == label)
+        objects, found = columns[columns[:, 1] == label], np.flatnonzero(detections.label == label)
         found = found[np.lexsort((-detections.score[found], detections.frame[found]))]
-        starts = np.searchsorted(objects[:, 0], np.arange(len(split) + 1))
-        edges = np.searchsorted(detections.frame[found], np.arange(len(split) + 1))
-        counts, parts, rows, ranks = np.zeros((len(ranges), len(split)), int), [], [], []
-        for frame in range(len(split)):
-            here, gt = found[edges[frame]:edges[frame + 1]][:MAX_DETECTIONS], objects[starts[frame]:starts[frame + 1]]
-            counts[:, frame] = [(~_ignored(gt, r)).sum() for r in ranges]
-            if len(here):
-                parts.append(_match_frame(xywh[here], gt, ranges))
-                rows.append(here)
-                ranks.append(np.arange(len(here)))
-        rows = np.concatenate(rows) if rows else np.zeros(0, int)
-        none = np.zeros((len(ranges), len(THRESHOLDS), 0), bool)
-        hit, ignored = (np.concatenate([none, *(p[i] for p in parts)], -1) for i in (0, 1))
-        order = np.argsort(-detections.score[rows], kind="stable")
-        ranks = np.concatenate(ranks) if ranks else np.zeros(0, int)
-        result.append(ClassMatches(detections.frame[rows][order], detections.score[rows][order], ranks[order],
-                                   hit[..., order], ignored[..., order], counts))
+        frame = detections.frame[found]
+        rank = np.arange(len(found)) - np.searchsorted(frame, frame)
+        found, frame, rank = (values[rank < MAX_DETECTIONS] for values in (found, frame, rank))
+        crowd, low, high = objects[:, 3] > 0, ranges[:, :1], ranges[:, 1:]
+        ignore = crowd | (objects[:, 2] < low) | (objects[:, 2] > high)  # (A, G)
+        hit, ignored = _match(*_overlaps(xywh[found], frame, objects), frame, ignore, crowd)
+        area = xywh[found, 2] * xywh[found, 3]
+        ignored |= ~hit & ((area < low) | (area > high))[:, None]
+        counts = np.stack([np.bincount(objects[~of_range, 0].astype(int), minlength=len(split)) for of_range in ignore])
+        order = np.argsort(-detections.score[found], kind="stable")
+        result.append(ClassMatches(frame[order], detections.score[found][order], rank[order], hit[..., order], ignored[..., order], counts))
     return result
 
 
-def _ignored(objects: np.ndarray, area_range: tuple[float, float]) -> np.ndarray:
-    return (objects[:, 3] > 0) | (objects[:, 2] < area_range[0]) | (objects[:, 2] > area_range[1])
+def _overlaps(xywh: np.ndarray, frame: np.ndarray, objects: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of detection and object on the same frame that the lowest threshold lets pass: their places (P,), (P,) and IoU (P,).
+
+    As in pycocotools, the union with a crowd is the detection alone. `xywh` (D, 4) with `frame` (D,), ascending; `objects` as in `match_detections`.
+    """
+    first, last = (np.searchsorted(objects[:, 0], frame, side) for side in ("left", "right"))
+    number, parts = last - first, []
+    for rows in np.array_split(np.arange(len(frame)), 1 + int(number.sum()) // PAIRS):
+        det = np.repeat(rows, number[rows])
+        obj = first[det] + np.arange(len(det)) - np.repeat(np.cumsum(number[rows]) - number[rows], number[rows])
+        d, g = xywh[det].T, objects[obj, 4:].T
+        shared = np.minimum(d[:2] + d[2:], g[:2] + g[2:]) - np.maximum(d[:2], g[:2])
+        inter = shared.clip(min=0).prod(axis=0)
+        union = np.where(objects[obj, 3] > 0, d[2] * d[3], d[2] * d[3] + g[2] * g[3] - inter)
+        overlap = np.divide(inter, union, out=np.zeros_like(inter), where=inter > 0)
+        near = overlap >= LEAST[0]
+        parts.append((det[near], obj[near], overlap[near]))
+    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
 
-def _match_frame(xywh: np.ndarray, gt: np.ndarray, ranges: list[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
-    """Hits and ignored flags (A, T, D) of one class on one frame."""
-    shape = (len(ranges), len(THRESHOLDS), len(xywh))
-    hit, ignored = np.zeros(shape, bool), np.zeros(shape, bool)
-    overlap = coco_iou(xywh, gt[:, 4:], (gt[:, 3] > 0).astype(np.uint8)) if len(gt) else np.zeros((len(xywh), 0))
-    area = xywh[:, 2] * xywh[:, 3]
-    near = np.flatnonzero((overlap >= THRESHOLDS[0] - 1e-10).any(axis=1)) if len(gt) else []
-    for a, area_range in enumerate(ranges):
-        ignore = _ignored(gt, area_range)
-        order = np.argsort(ignore, kind="stable")  # objects that count come first
-        first_ignored = int((~ignore).sum())
-        for t, threshold in enumerate(THRESHOLDS):
-            taken = np.zeros(len(gt), bool)
-            for d in near:
-                best, match = min(threshold, 1 - 1e-10), -1
-                for place, g in enumerate(order):
-                    if taken[g] and not gt[g, 3]:
-                        continue
-                    if place >= first_ignored and match >= 0 and not ignore[match]:
-                        break
-                    if overlap[d, g] >= best:
-                        best, match = overlap[d, g], g
-                if match >= 0:
-                    taken[match], hit[a, t, d], ignored[a, t, d] = True, True, ignore[match]
-        outside = (area < area_range[0]) | (area > area_range[1])
-        ignored[a] |= ~hit[a] & outside
+def _match(det: np.ndarray, obj: np.ndarray, overlap: np.ndarray, frame: np.ndarray, ignore: np.ndarray,
+           crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Hits and ignored flags (A, T, D) from the pairs (P,) of `_overlaps`; D detections with `frame` (D,), `ignore` (A, G) and `crowd` (G,).
+
+    An object that counts goes before one that is ignored; of equal IoUs the later object has it.
+    """
+    hit, ignored = np.zeros((2, len(ignore), len(THRESHOLDS), len(frame)), bool)
+    taken = np.zeros((len(ignore), len(THRESHOLDS), len(crowd)), bool)
+    near, first, number = np.unique(det, return_index=True, return_counts=True)
+    turn = np.arange(len(near)) - np.searchsorted(frame[near], frame[near])
+    for k in range(turn.max(initial=-1) + 1):
+        mine = np.flatnonzero(turn == k)  # at most one detection a frame: they share no object
+        column = np.arange(number[mine].max())
+        real = column < number[mine, None]
+        place = np.where(real, first[mine, None] + column, 0)
+        objects, iou = obj[place], np.where(real, overlap[place], -1.0)  # (N, C)
+        free = (~taken[:, :, objects] | crowd[objects]) & (iou >= LEAST[:, None, None])  # (A, T, N, C)
+        counts = ~ignore[:, None, objects]
+        value = np.where(free & counts, iou, -1.0)
+        value = np.where((value < 0).all(axis=-1, keepdims=True) & free, iou, value)
+        best = value.shape[-1] - 1 - value[..., ::-1].argmax(axis=-1)
+        a, t, n = np.nonzero(value.max(axis=-1) >= 0)
+        chosen = objects[n, best[a, t, n]]
+        taken[a, t, chosen] = hit[a, t, near[mine[n]]] = True
+        ignored[a, t, near[mine[n]]] = ignore[a, chosen]
     return hit, ignored
 
 
-def precision_at_recalls(matches: ClassMatches, size: int = 0, weights: np.ndarray | None = None,
-                         max_detections: int = MAX_DETECTIONS) -> tuple[np.ndarray, np.ndarray] | None:
+def precision_at_recalls(matches: ClassMatches, size: int = 0, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray] | None:
     """Interpolated precision (T, 101) and the highest recall (T,) of one class; None when it has no objects.
 
-    `size` is the index of the size range; `weights` (frames,) says how often each frame counts (a bootstrap resample).
+    `size` is the index of the size range; `weights` (frames,) says how often each frame counts (a bootstrap resample). Precision has its peaks
+    at the hits, so these alone are looked at.
     """
-    per_frame = matches.objects[size] if weights is None else matches.objects[size] * weights
-    total = per_frame.sum()
+    total, weight = _total(matches, size, weights), np.ones(len(matches.frame)) if weights is None else weights[matches.frame]
     if total == 0:
         return None
-    keep = matches.rank < max_detections
-    counted = ~matches.ignored[size][:, keep] * (1.0 if weights is None else weights[matches.frame[keep]])
-    hits = np.cumsum(counted * matches.hit[size][:, keep], axis=1)  # (T, D)
-    false = np.cumsum(counted * ~matches.hit[size][:, keep], axis=1)
-    recall = hits / total
-    precision = hits / (hits + false + np.spacing(1))
-    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    result = np.zeros((len(THRESHOLDS), len(RECALLS)))
-    for t in range(len(THRESHOLDS)):
-        place = np.searchsorted(recall[t], RECALLS, side="left")
-        inside = place < recall.shape[1]
-        result[t, inside] = envelope[t, place[inside]]
-    return result, recall[:, -1] if recall.shape[1] else np.zeros(len(THRESHOLDS))
+    result, highest = np.zeros((len(THRESHOLDS), len(RECALLS))), np.zeros(len(THRESHOLDS))
+    every = np.cumsum(weight)
+    for t, (hit, ignored) in enumerate(zip(matches.hit[size], matches.ignored[size], strict=True)):
+        places = np.flatnonzero(hit & ~ignored)
+        if not len(places):
+            continue
+        seen = np.cumsum(weight * ~ignored) if ignored.any() else every
+        hits = np.cumsum(weight[places])
+        envelope = np.maximum.accumulate((hits / (seen[places] + np.spacing(1)))[::-1])[::-1]
+        place = np.searchsorted(hits / total, RECALLS, side="left")
+        inside = place < len(places)
+        result[t, inside] = envelope[place[inside]]
+        highest[t] = hits[-1] / total
+    return result, highest
+
+
+def _total(matches: ClassMatches, size: int, weights: np.ndarray | None) -> float:
+    """How many objects of a class count."""
+    return (matches.objects[size] if weights is None else matches.objects[size] * weights).sum()
+
+
+def recall_of_first(matches: ClassMatches, most: int, weights: np.ndarray | None = None) -> float | None:
+    """Mean recall over the thresholds with at most so many detections of a class on a frame; None when it has no objects."""
+    total, first = _total(matches, 0, weights), matches.rank < most
+    if total == 0:
+        return None
+    hits = (matches.hit[0] & ~matches.ignored[0])[:, first]
+    return float((hits if weights is None else hits * weights[matches.frame[first]]).sum(axis=1).mean() / total)
 
 
 def metrics(matches: list[ClassMatches], categories: Sequence[str], areas: dict[str, tuple[float, float]], weights: np.ndarray | None = None) -> dict:
     """mAP, AP50, AP75, AP of each size (its pixel limits in the name), recalls, and AP of each class; None where there are no objects."""
     def mean(values: list) -> float | None:
-        return float(np.mean(values)) if values else None
+        return float(np.mean(kept)) if (kept := [value for value in values if value is not None]) else None
 
-    curves = {name: precision_at_recalls(m, 0, weights) for name, m in zip(categories, matches, strict=True)}
-    present = [c for c in curves.values() if c is not None]
+    curves = [{name: precision_at_recalls(m, size, weights) for name, m in zip(categories, matches, strict=True)} for size in range(1 + len(areas))]
+    every, sizes = curves[0], dict(zip(areas, curves[1:], strict=True))
+    present = [c for c in every.values() if c is not None]
     result = {
         "mAP": mean([p.mean() for p, _ in present]), "AP50": mean([p[0].mean() for p, _ in present]), "AP75": mean([p[5].mean() for p, _ in present]),
         "classes_with_objects": len(present), "classes": len(categories),
-        "per_class": {name: None if c is None else float(c[0].mean()) for name, c in curves.items()},
-        "per_class_AP50": {name: None if c is None else float(c[0][0].mean()) for name, c in curves.items()},
+        "per_class": {name: None if c is None else float(c[0].mean()) for name, c in every.items()},
+        "per_class_AP50": {name: None if c is None else float(c[0][0].mean()) for name, c in every.items()},
         "objects": {name: int(m.objects[0].sum()) for name, m in zip(categories, matches, strict=True)},
     }
-    for size, name in enumerate(areas, start=1):
-        found = [c for m in matches if (c := precision_at_recalls(m, size, weights)) is not None]
-        result[f"AP {name}"] = mean([p.mean() for p, _ in found])
-    for most in (1, 10, MAX_DETECTIONS):
-        found = [c for m in matches if (c := precision_at_recalls(m, 0, weights, most)) is not None]
-        result[f"recall, {most} a class and frame"] = mean([r.mean() for _, r in found])
-    for size, name in enumerate(areas, start=1):
-        found = [c for m in matches if (c := precision_at_recalls(m, size, weights)) is not None]
-        result[f"recall {name}"] = mean([r.mean() for _, r in found])
-    return result
+    result |= {f"AP {name}": mean([c and c[0].mean() for c in found.values()]) for name, found in sizes.items()}
+    result |= {f"recall, {most} a class and frame": mean([recall_of_first(m, most, weights) for m in matches]) for most in (1, 10, MAX_DETECTIONS)}
+    return result | {f"recall {name}": mean([c and c[1].mean() for c in found.values()]) for name, found in sizes.items()}
 
 
 def evaluate(detections: Detections, split: Split, dataset: Dataset) -> dict:

@@ -1,4 +1,5 @@
 """The detector, put together from its visible parts."""
+import math
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -40,8 +41,8 @@ class Detector(nn.Module):
     def loss(self, logits: Tensor, deltas: Tensor, boxes: list[Tensor], labels: list[Tensor], image_hw: tuple[int, int],
              kind: str, count: Callable[[Tensor], Tensor] = lambda number: number) -> dict[str, Tensor]:
         """Losses 'classes' and 'boxes' of a batch; boxes (M, 4) xyxy px and labels (M,) of each image; `count` as in `detection_loss`."""
-        matched = match_local(self.anchors, boxes, image_hw) if logits.device.type == "cpu" else None  # the same, and faster there
-        classes, encoded = targets(self.grid(image_hw, logits.device), boxes, labels, matched)
+        positives = match_local(self.anchors, boxes, image_hw) if logits.device.type == "cpu" else None  # the same, and faster there
+        classes, encoded = targets(self.grid(image_hw, logits.device), boxes, labels, positives)
         return detection_loss(logits, deltas, classes, encoded, kind, count)
 
     def grid(self, image_hw: tuple[int, int], device: torch.device) -> Tensor:
@@ -52,15 +53,19 @@ class Detector(nn.Module):
     def detect(self, logits: Tensor, deltas: Tensor, image_hw: tuple[int, int], score_min: float = SCORE_MIN) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Boxes (D, 4) xyxy px, labels (D,) and scores (D,) of each image, highest score first: softmax, best class of each anchor, NMS a class."""
         anchors = self.grid(image_hw, logits.device)
-        scores, labels = by_class(logits.float()).softmax(1)[:, 1:].max(1)  # (N, R)
+        least = math.log(score_min / (1 - score_min)) if 0 < score_min < 1 else -math.inf
+        rows = logits.transpose(1, 2).contiguous()  # as in `by_class`
+        possible = rows[:, 1:].amax(1) - rows[:, 0] >= least - 0.1  # below, background alone leaves less; 0.1 is more than bfloat16 rounds
         found = []
-        for score, label, delta in zip(scores, labels + 1, deltas.float(), strict=True):
-            score, index = score.topk(min(CANDIDATES, len(score)))
-            index = index[score > score_min]
-            score = score[: len(index)]
-            boxes = clip(decode(delta[index], anchors[index]), image_hw)
-            keep = batched_nms(boxes, score, label[index], NMS_IOU)[:MAX_BOXES]
-            found.append((boxes[keep], label[index][keep], score[keep]))
+        for values, delta, here in zip(logits, deltas, possible, strict=True):
+            (index,) = torch.where(here)
+            score, label = by_class(values[index]).softmax(0)[1:].max(0)
+            score, order = score.topk(min(CANDIDATES, len(score)))
+            order = order[score > score_min]
+            score, label, index = score[: len(order)], label[order] + 1, index[order]
+            boxes = clip(decode(delta[index].float(), anchors[index]), image_hw)
+            keep = batched_nms(boxes, score, label, NMS_IOU)[:MAX_BOXES]
+            found.append((boxes[keep], label[keep], score[keep]))
         return found
 
 

@@ -18,8 +18,8 @@ def classification_loss(logits: Tensor, classes: Tensor, kind: str) -> Tensor:
 
 
 def by_class(logits: Tensor) -> Tensor:
-    """(..., R, K+1) -> (..., K+1, R): the softmax of many anchors over few classes takes a CPU a fifth of the time in rows of anchors."""
-    return logits.transpose(-1, -2).contiguous()
+    """(..., R, K+1) -> (..., K+1, R) float32: the softmax of many anchors over few classes takes a CPU a fifth of the time in rows of anchors."""
+    return logits.transpose(-1, -2).contiguous().float()  # in this order: fewer bytes are moved
 
 
 def hard_negatives(logits: Tensor, classes: Tensor) -> Tensor:
@@ -36,13 +36,13 @@ def hard_negatives(logits: Tensor, classes: Tensor) -> Tensor:
 def hard_negative_loss(logits: Tensor, classes: Tensor) -> Tensor:
     """Softmax cross-entropy over the positives and their hard negatives."""
     counts = (classes > 0) | hard_negatives(logits, classes)
-    return cross_entropy(logits[counts], classes[counts], reduction="sum")
+    return cross_entropy(logits[counts].float(), classes[counts], reduction="sum")
 
 
 def focal_loss(logits: Tensor, classes: Tensor, gamma: float = GAMMA, alpha: tuple[float, float] = ALPHA) -> Tensor:
     """Focal loss (Lin et al. 2017b, eq. 5), softmax form: -alpha (1 - p)^gamma log p of the right class, over all anchors."""
     log_p = log_softmax(by_class(logits), dim=-2).gather(-2, classes[..., None, :])[..., 0, :]  # (N, R)
-    weight = torch.where(classes > 0, logits.new_tensor(alpha[1]), logits.new_tensor(alpha[0]))
+    weight = torch.where(classes > 0, log_p.new_tensor(alpha[1]), log_p.new_tensor(alpha[0]))
     return -(weight * (1 - log_p.exp()) ** gamma * log_p).sum()
 
 
@@ -50,10 +50,10 @@ def detection_loss(logits: Tensor, deltas: Tensor, classes: Tensor, encoded: Ten
                    count: Callable[[Tensor], Tensor] = lambda number: number) -> dict[str, Tensor]:
     """The two parts, 'classes' and 'boxes' (smooth L1 over the positives), each over the number of positives in the batch.
 
-    logits (N, R, K+1), deltas (N, R, 4), classes (N, R), encoded (N, R, 4). A batch without objects divides by one. Where the batch is divided over
-    processes, `count` turns this part's number of positives into that of the whole.
+    logits (N, R, K+1), deltas (N, R, 4), classes (N, R), encoded (P, 4) of the P positives in order. A batch without objects divides by one. Where
+    the batch is divided over processes, `count` turns this part's number of positives into that of the whole.
     """
     positive = classes > 0
     number = count(positive.sum()).clamp(min=1)
-    return {"classes": classification_loss(logits.float(), classes, kind) / number,
-            "boxes": smooth_l1_loss(deltas.float()[positive], encoded[positive], reduction="sum") / number}
+    return {"classes": classification_loss(logits, classes, kind) / number,
+            "boxes": smooth_l1_loss(deltas[positive].float(), encoded, reduction="sum") / number}

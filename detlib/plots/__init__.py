@@ -2,6 +2,7 @@
 # ruff: noqa: F401, I001
 from .audit import findings_sheet, precision_by_rank
 from .anchors import anchor_table, matching_summary, shapes_on_frame, toy_matching, toy_table
+from .bench import goals, growth
 from .augment import before_after, box_statistics, by_channel, loader_costs, sampled_crops, varied
 from .changes import crops, gains
 from .compare import paired

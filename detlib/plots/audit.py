@@ -1,4 +1,7 @@
 """Figures of the label audit: its findings as pictures, and how many of them are right where errors were planted."""
+from itertools import pairwise
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,11 +12,24 @@ from matplotlib.patheffects import withStroke
 
 from ..data.coco import Split
 from ..data.planting import BOX, KINDS
+from ..tracks import stretches
 from .strips import picture
 from .style import DPI, FAINT, WIDTH, Sheet, plain, sheet, style
 
-ACROSS = 2  # findings beside each other, each with the frame before and the frame after
-WIDE, HIGH, CAPTION, GAP, BELOW = 1.66, 1.5, 0.43, 0.04, 0.3  # inches
+CAPTION, GAP, BELOW = 0.43, 0.04, 0.3  # inches
+
+
+class Look(NamedTuple):
+    """How findings are laid out: so many beside each other, each with these frames around its own; crops in inches, letters of a sentence."""
+
+    across: int
+    steps: tuple[int, ...]
+    wide: float
+    high: float
+    letters: int
+
+
+FILM, ALONE = Look(2, (-1, 0, 1), 1.66, 1.5, 92), Look(3, (0,), 3.32, 2.2, 60)
 CONTEXT, LEAST = 2.5, 64.0  # a crop's side is so many times the longer side of the boxes, and at least so many px
 WRONG, BETTER, OTHERS = "#D55E00", "#56B4E9", "#FFFFFF"
 RIGHT = [f"right_{name}" for name in BOX]
@@ -21,7 +37,7 @@ RIGHT = [f"right_{name}" for name in BOX]
 
 @style()
 def findings_sheet(split: Split, table: pd.DataFrame, n: int = 12, panorama: bool = False) -> Figure:
-    """The first n findings of an audit: the place in its frame, and its object in the frame before and the frame after.
+    """The first n findings of an audit: the place in its frame, and its object in the frame before and the frame after, where there are any.
 
     The suspicious box is vermilion, what would be right is dashed blue; frames of a panorama go on over their edge.
     """
@@ -30,8 +46,11 @@ def findings_sheet(split: Split, table: pd.DataFrame, n: int = 12, panorama: boo
         figure, axes = sheet(height=0.9, title="The audit has no finding to show")
         axes[0, 0].axis("off")
         return figure
-    lines, head, foot = -(-len(rows) // ACROSS), 0.66, 0.3
-    total = head + lines * (CAPTION + HIGH + BELOW) + foot
+    linked = {pair for stretch in stretches(split.frames) for pair in pairwise(stretch)}
+    film = any({(row["frame"] - 1, row["frame"]), (row["frame"], row["frame"] + 1)} & linked for row in rows)
+    look = FILM if film else ALONE
+    lines, head, foot = -(-len(rows) // look.across), 0.66, 0.3
+    total = head + lines * (CAPTION + look.high + BELOW) + foot
     figure = Sheet(figsize=(WIDTH, total), dpi=DPI)
     figure.compression = 1
     figure.suptitle("Annotations that look wrong, the most suspicious first", x=0.008, y=1 - 0.06 / total, ha="left", va="top")
@@ -43,38 +62,41 @@ def findings_sheet(split: Split, table: pd.DataFrame, n: int = 12, panorama: boo
     figure.text(0.008, 0.06 / total, f"data {plain(split.root.name, 40)}, {plain(split.name)}: {shown} in {len(split):,} frames; "
                 f"crops are at least {LEAST:g} px wide; the number is the estimated probability", fontsize=9, color=FAINT, va="bottom")
     for place, row in enumerate(rows):
-        line, column = divmod(place, ACROSS)
-        _finding(figure, split, row, column * (3 * (WIDE + GAP) + 0.1) + 0.02, total - head - line * (CAPTION + HIGH + BELOW), total, panorama)
+        line, column = divmod(place, look.across)
+        left, top = column * (len(look.steps) * (look.wide + GAP) + 0.1) + 0.02, total - head - line * (CAPTION + look.high + BELOW)
+        _finding(figure, split, row, look, linked, left, top, total, panorama)
     return figure
 
 
-def _finding(figure: Figure, split: Split, row: dict, left: float, top: float, total: float, panorama: bool) -> None:
-    """One finding with its sentence; left and top in inches."""
+def _finding(figure: Figure, split: Split, row: dict, look: Look, linked: set[tuple[int, int]], left: float, top: float, total: float,
+             panorama: bool) -> None:
+    """One finding with its sentence; left and top in inches, `linked` pairs of frames that follow each other."""
     name, better = plain(row["category"], 16), plain(row["right_category"], 16)
     kind = {"class": f"class: {name}, or rather {better}?", "missing": f"missing: {name}?"}.get(row["kind"], f"{row['kind']}: {name}?")
     chance = f"  {row['score']:.2f}" if np.isfinite(row["score"]) else ""
     figure.text((left + 0.02) / WIDTH, (top - 0.03) / total, kind + chance, fontsize=9.5, weight="bold", va="top")
-    figure.text((left + 0.02) / WIDTH, (top - 0.22) / total, plain(row["why"], 92), fontsize=8, va="top")
-    for step in (-1, 0, 1):
-        spot = (left + (step + 1) * (WIDE + GAP)) / WIDTH, (top - CAPTION - HIGH) / total, WIDE / WIDTH, HIGH / total
-        _crop(figure.add_axes(spot), split, row, step, panorama)
+    figure.text((left + 0.02) / WIDTH, (top - 0.22) / total, plain(row["why"], look.letters), fontsize=8, va="top")
+    for place, step in enumerate(look.steps):
+        spot = (left + place * (look.wide + GAP)) / WIDTH, (top - CAPTION - look.high) / total, look.wide / WIDTH, look.high / total
+        there = step == 0 or tuple(sorted((row["frame"], row["frame"] + step))) in linked
+        _crop(figure.add_axes(spot), split, row, step, look.high / look.wide, there, panorama)
     file = row["file"].rpartition("/")[2]
     which = "" if row["annotation"] == -1 else f", annotation {row['annotation']}"
-    figure.text((left + 0.02) / WIDTH, (top - CAPTION - HIGH - 0.02) / total, plain(f"{file}{which}", 78), fontsize=7, color=FAINT, va="top")
+    figure.text((left + 0.02) / WIDTH, (top - CAPTION - look.high - 0.02) / total, plain(f"{file}{which}", 78), fontsize=7, color=FAINT, va="top")
 
 
-def _crop(axes: Axes, split: Split, row: dict, step: int, panorama: bool) -> None:
+def _crop(axes: Axes, split: Split, row: dict, step: int, shape: float, there: bool, panorama: bool) -> None:
     """A piece around a finding's boxes, or of a neighbour in the clip around where its object is there."""
     axes.set(xticks=(), yticks=(), facecolor="#F2F2F2")
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     frame = row["frame"] + step
-    if not 0 <= frame < len(split) or split.frames[frame].clip != split.frames[row["frame"]].clip:
+    if not there:
         axes.text(0.5, 0.5, f"no frame {'before' if step < 0 else 'after'}", ha="center", transform=axes.transAxes, fontsize=8, color=FAINT)
         return
     corners = np.array([[row[name] for name in names] for names in (BOX, RIGHT)], float)
     low, high = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
-    half = max(CONTEXT * (high - low).max(), LEAST) / 2 * np.array([1, HIGH / WIDE])
+    half = max(CONTEXT * (high - low).max(), LEAST) / 2 * np.array([1, shape])
     beside = np.array([row[name] for name in {-1: ("before_x", "before_y"), 1: ("after_x", "after_y")}.get(step, ())], float)
     middle = beside if len(beside) and np.isfinite(beside).all() else (low + high) / 2
     image = picture(split, frame)[0]

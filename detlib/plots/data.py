@@ -11,9 +11,9 @@ from matplotlib.colors import LogNorm, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.markers import CARETLEFT, CARETRIGHT
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from ..data.coco import DataError, Dataset, Split, objects
+from ..data.coco import COLOURS, DataError, Dataset, Split, objects
 from ..evaluate.coco import Detections
 from .style import (
     FAINT,
@@ -67,7 +67,8 @@ def summary(dataset: Dataset, splits: Mapping[str, Split] | None = None) -> pd.D
         boxes, frames = objects(split), len(split)
         widths = np.array([frame.image_hw[1] for frame in split.frames])[boxes["frame"].to_numpy(int)] if len(boxes) else np.zeros(0)
         area = boxes["size"] ** 2
-        columns[name] = {
+        column = columns.setdefault(name if name == split.name else f"{name} ({split.name})", {})
+        column |= {
             "frames": f"{frames:,}", "clips": f"{len(split.clips):,}", "boxes": f"{len(boxes):,}",
             "boxes per frame": f"{len(boxes) / frames:.1f}" if frames else "-",
             "classes with boxes": f"{boxes['label'].nunique()} of {len(split.categories)}",
@@ -75,7 +76,7 @@ def summary(dataset: Dataset, splits: Mapping[str, Split] | None = None) -> pd.D
             "boxes at the left or right edge" + (" (the seam)" if dataset.panorama else ""):
                 f"{((boxes['x1'] <= 1) | (boxes['x2'] >= widths - 1)).sum():,}"}
         for size, (low, high) in dataset.size_names.items():
-            columns[name][size] = f"{100 * ((area >= low) & (area < high)).mean():.1f} %" if len(boxes) else "-"
+            column[size] = f"{100 * ((area >= low) & (area < high)).mean():.1f} %" if len(boxes) else "-"
     return pd.DataFrame(columns)
 
 
@@ -116,7 +117,8 @@ def occurrences(splits: Mapping[str, Split]) -> Figure:
         ax.set_yticks(range(len(counts)), [plain(category) for category in counts.index])
         if log:
             ax.set(xscale="log", xlim=(start, start * (most / start) ** room))
-            ax.set_xticks([t for t in LogLocator(100 if most >= 10_000 else 10).tick_values(1, most) if 1 <= t <= most])
+            base = 100 if most >= 10_000 or (most >= 1_000 and len(splits) > 2) else 10
+            ax.set_xticks([t for t in LogLocator(base).tick_values(1, most) if 1 <= t <= most])
         else:
             ax.set(xlim=(0, most * room))
         ax.xaxis.set_major_formatter(THOUSANDS)
@@ -238,8 +240,9 @@ def size_heatmap(splits: Mapping[str, Split], limit: tuple[float, float] = SMALL
                xlim=(0, len(edges) - 1), ylim=(0, len(edges) - 1))
         ax.set_xticks(places, texts, rotation=0)
         ax.set_yticks(places, texts, rotation=0)
-    figure.colorbar(ScalarMappable(norm, "mako_r"), ax=list(axes[0]), label=f"boxes in a cell of {step} × {step} px (log scale)",
-                    shrink=0.8, format=THOUSANDS)
+    bar = figure.colorbar(ScalarMappable(norm, "mako_r"), ax=list(axes[0]), label=f"boxes in a cell of {step} × {step} px (log scale)",
+                          shrink=0.8, format=THOUSANDS)
+    bar.ax.yaxis.set_minor_formatter(THOUSANDS if norm.vmax < 10 else NullFormatter())
     return figure
 
 
@@ -413,8 +416,10 @@ def box_map(splits: Mapping[str, Split]) -> Figure:
                          note(splits, "The colour grows with the square root."))
     for ax, (name, cover) in zip(axes.flat, maps.items(), strict=True):
         shown = ax.imshow(cover, cmap="mako", norm=norm, interpolation="nearest", extent=(0, cover.shape[1], cover.shape[0], 0))
-        ax.set(title=plain(name), xlabel="column, px", ylabel="row, px", yticks=np.linspace(0, cover.shape[0], 3),
-               xticks=np.linspace(0, cover.shape[1], 9 if columns == 1 else 3))
+        ax.set(title=plain(name), xlabel="column, px", ylabel="row, px", yticks=np.linspace(0, cover.shape[0], 3).round(),
+               xticks=np.linspace(0, cover.shape[1], 9 if columns == 1 else 3).round())
+        ax.xaxis.set_major_formatter(THOUSANDS)
+        ax.yaxis.set_major_formatter(THOUSANDS)
         ax.grid(False)
         ax.label_outer()
     figure.colorbar(shown, ax=list(axes.flat), label="boxes over this pixel\nin a frame (mean)", shrink=0.8, aspect=18)
@@ -445,6 +450,7 @@ def _panels(split: Split, index: int, detections: Detections | None, channels: S
     """The pictures of one frame, for `pictures`."""
     boxes, labels = (part.numpy() for part in split.targets(index))
     truth = {"boxes": boxes, "labels": labels, "scores": None}
+    channels = () if tuple(channels) == COLOURS else channels  # a photograph is shown as one
     try:
         image = split.image(index).permute(1, 2, 0).numpy()  # (H, W, 3)
         title = f"{plain(split.frames[index].file_name, 90)}: {len(boxes):,} objects"

@@ -108,6 +108,10 @@ def note(splits: Mapping[str, Split], *more: str) -> str:
         known = plain(name) if name == split.name else f"{plain(name)} ({plain(split.name)})"
         boxes = int((~split.boxes["crowd"].astype(bool)).sum())
         parts.append(f"{known}: n = {boxes:,} boxes, {len(split):,} frames, {len(split.clips):,} clips")
+    scales = [frame.part.scaled_hw[0] / frame.part.picture_hw[0] for split in splits.values() for frame in split.frames if frame.part]
+    if scales and not np.allclose(scales, 1):
+        median = " in the median" if np.ptp(scales) > 0.005 else ""
+        more = (*more, f"px as the network sees them: {np.median(scales):.2f} of the pictures' own{median}")
     pairs = ["   ·   ".join(parts[i:i + 2]) for i in range(0, len(parts), 2)]
     return "\n".join([*pairs, *(line for line in more if line)])
 
