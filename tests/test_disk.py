@@ -13,6 +13,8 @@ from kills import SERVER, call, content, tiny
 from detlib import files, runs
 from detlib.cli import main
 from detlib.data.folder import open_dataset
+from detlib.evaluate.coco import kept_detections
+from detlib.evaluate.intervals import resampled_classes
 from detlib.experiments import rung
 from detlib.files import InUse, Unwritable, alone, new_folder, tidy, write_atomic
 from detlib.train import fit
@@ -117,6 +119,7 @@ def test_a_read_only_place(data, tmp_path, monkeypatch, capsys):
         assert fit(rung("adam", "smoke"), data, progress=False).finished, "what is finished is read from there"
         assert main(["predict", str(run.folder), str(data.root), "--split", "val"]) == 2
         assert "this place is read-only: name another with --out" in capsys.readouterr().err
+        assert len(kept_detections(run, data).score) >= 0 and resampled_classes(run, data)[1] == 1, "computed, and not kept"
         for typed in (["train", "flip", "--data", str(data.root), "--profile", "smoke"], ["export", "voc", str(data.root)]):
             assert main(typed) == 2
             assert "read-only: name another" in capsys.readouterr().err

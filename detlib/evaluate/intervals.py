@@ -7,6 +7,7 @@ where seeds or clips are few (Welch 1947).
 """
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -14,7 +15,7 @@ import numpy as np
 from scipy.stats import t
 
 from ..data.coco import Dataset, Split
-from ..files import write_atomic
+from ..files import Unwritable, write_atomic
 from ..runs import Run
 from .coco import RECALLS, THRESHOLDS, ClassMatches, kept_detections, match_detections
 
@@ -105,7 +106,8 @@ def resampled_classes(run: Run, dataset: Dataset | None) -> tuple[np.ndarray, in
     matches = match_detections(kept_detections(run, dataset), split, {})
     values = np.stack([resampled_ap(m, weights) for m in matches], axis=1)
     np.savez(file := io.BytesIO(), ap=values, clips=len(split.clips))
-    write_atomic(path, file.getvalue())
+    with suppress(Unwritable):  # then they are computed again the next time
+        write_atomic(path, file.getvalue())
     return values, len(split.clips)
 
 
