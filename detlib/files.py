@@ -14,7 +14,7 @@ from typing import Any
 try:
     import fcntl
 except ImportError:  # not on Windows, where nothing is locked
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 TROUBLE = {errno.ENOSPC: "the disk is full: make room", errno.EDQUOT: "the disk quota is used up: make room",
            errno.EROFS: "this place is read-only: name another with --out, or another home of all outputs with DETLIB_HOME",

@@ -2,6 +2,7 @@
 import hashlib
 import json
 import math
+import os
 import signal
 import threading
 import time
@@ -103,6 +104,7 @@ def train_run(run: runs.Run, dataset: Dataset, spec: AnchorSpec, device: torch.d
             stop.agree()
             due = step in validation_steps(sizes) and step not in log.validated
             if step > first and (due or stop.asked or step == last or time.monotonic() - saved > CHECKPOINT_SECONDS):
+                log.sync()
                 save(step)
                 saved = time.monotonic()
             if due and not stop.asked:
@@ -257,6 +259,11 @@ class Log:
         if self.writes:
             self.file.close()
             self.board.close()
+
+    def sync(self) -> None:
+        """Bring what was written to the disk, before a checkpoint counts on it."""
+        if self.writes:
+            os.fsync(self.file.fileno())
 
     def write(self, row: dict) -> None:
         """Add one line: a step, or a validation."""

@@ -58,11 +58,11 @@ def json_of(file: Path) -> Any:
 
 def yaml_of(file: Path) -> Any:
     """A yaml file's content: tags that make objects are refused, as is what is deeper or longer than a list of classes can be."""
-    text, depth = bytes_of(file), 0
-    if len(text) > YAML_BYTES:
-        raise DataError(f"{file}: {len(text):,} bytes, and no list of classes is so long; take it away")
+    content, depth = bytes_of(file), 0
+    if len(content) > YAML_BYTES:
+        raise DataError(f"{file}: {len(content):,} bytes, and no list of classes is so long; take it away")
     try:
-        text = text.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
         for event in yaml.parse(text, yaml.SafeLoader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > YAML_DEPTH:

@@ -35,8 +35,8 @@ def read(root: Path, pictures: Pictures, files: Sequence[Path], classes: Sequenc
     for number, file in enumerate(files, start=1):
         tree = _tree(file)
         place = _picture(file, tree, pictures)
-        said = {side: (tree.findtext(f"size/{side}") or "").strip() for side in ("width", "height")}
-        said = {side: int(value) for side, value in said.items() if value.isdecimal() and len(value) < 8}
+        sides = {side: (tree.findtext(f"size/{side}") or "").strip() for side in ("width", "height")}
+        said = {side: int(value) for side, value in sides.items() if value.isdecimal() and len(value) < 8}
         found.images.append({"id": number, "file_name": place, **pictures.size(place, said)})
         place_of.setdefault(file.stem, []).append(number)
         for k, thing in enumerate(tree.iter("object"), start=1):
