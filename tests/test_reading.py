@@ -94,6 +94,7 @@ def entry(part, **changes):
 
 @pytest.mark.parametrize("content, says", [
     (entry("images", file_name={}), "images.0. has the file_name dict; write a text"), (entry("images", file_name="a" * 5000), "of 5,000 characters"),
+    (entry("images", file_name="."), "which names no file"), (entry("images", file_name="/"), "which names no file"),
     (entry("images", file_name="a\x1b[2J.png"), "which cannot be printed; rename it"), (entry("images", id=[1]), "images.0. has the id list; write"),
     (entry("images", width=10**30), "has width 10+"), (entry("images", width="9"), "has width '9'"), (entry("images", id=float("inf")), "the id inf"),
     (entry("categories", name="\ud800"), "which cannot be printed"), (entry("categories", name=7), "has the name 7; write a text"),

@@ -6,7 +6,7 @@ import json
 import os
 import unicodedata
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
@@ -104,6 +104,8 @@ def check_name(value: Any, key: str, where: str) -> None:
     """Raise DataError for a name that is no text, is longer than LONGEST, or has characters that cannot be printed or written."""
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{where} has the {key} {short(value)}; write a text")
+    if key == "file_name" and not PurePosixPath(value).name:
+        raise DataError(f"{where} has the file_name {short(value)}, which names no file; correct it")
     if len(value) > LONGEST[key]:
         raise DataError(f"{where} has a {key} of {len(value):,} characters, {short(value)}; shorten it to {LONGEST[key]}")
     if not value.isascii() or not value.isprintable():
