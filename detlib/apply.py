@@ -30,7 +30,8 @@ def predict_source(run: Run, source: str | Path, out: str | Path, draw: bool = F
     trained, clip, out = load_trained(run), video.footage(source), Path(out)
     tidy(out)
     found, sizes = video.detect_footage(trained, clip, SCORE_MIN if score_min is None else score_min)
-    names = [{"file": file.name} for file in clip.files] or [{"file": clip.path.name, "frame": k, "seconds": k / clip.fps} for k in range(len(sizes))]
+    names: list[dict] = [{"file": file.name} for file in clip.files]
+    names = names or [{"file": clip.path.name, "frame": k, "seconds": k / clip.fps} for k in range(len(sizes))]
     write_atomic(out / "detections.json", json.dumps({
         "run": run.experiment.rung, "classes": trained.categories, "boxes": "x1, y1, x2, y2 in px of the picture, from its top left corner",
         "pictures": [{**name, "width": width, "height": height, "detections": listed(found, k, trained.categories)}
@@ -108,7 +109,8 @@ def footage_video(runs: Sequence[Run], source: str | Path, path: str | Path, sco
 
 def named(runs: Sequence[Run]) -> dict[str, Run]:
     """Runs by a name that tells them apart: the rung, with its seed where a rung is there several times."""
-    count, names = Counter(run.experiment.rung for run in runs), {}
+    count = Counter(run.experiment.rung for run in runs)
+    names: dict[str, Run] = {}
     for run in runs:
         rung = run.experiment.rung
         name = rung if count[rung] == 1 else f"{rung}, seed {run.experiment.seed}"

@@ -2,6 +2,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 import torch
@@ -22,6 +23,7 @@ from .experiments import KNOWN, Experiment, parse, rung, seed_count
 from .machine import devices, machine_name
 from .models import proofs
 from .models.detector import Detector
+from .models.fpn import FPN
 from .predict import run_detections
 from .shift import trust
 from .train import load_model
@@ -38,7 +40,7 @@ class Asked:
     seeds: int | str | None = None
     split: str = "train"
     frame: int | None = None
-    reading: Mapping[str, object] = field(default_factory=dict)  # of the data's folder, where it leaves something open
+    reading: Mapping[str, Any] = field(default_factory=dict)  # of the data's folder, where it leaves something open
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -97,6 +99,7 @@ class Asked:
 def reach(a: Asked) -> Figure:
     """What one lit cell of each level leaves on the finest map of a fresh FPN."""
     spec, neck = BASELINE, proofs.fresh(rung("fpn", a.profile), a.dataset).neck
+    assert isinstance(neck, FPN)
     rows, columns = spec.grid_hws(spec.padded(a.dataset["train"].image_hw))[0]
     cells = [((rows // 2) >> level, (columns // 2) >> level) for level in range(len(spec.strides))]
     return plots.reach([proofs.reach(neck, (rows, columns), level, cell) for level, cell in enumerate(cells)], cells, spec.strides[0])
@@ -107,6 +110,7 @@ def initial_foreground(a: Asked) -> Figure:
     rows = {name: proofs.fresh(rung(name, a.profile), a.dataset) for name in ("bias_init", "deep_heads")}
     rows["the report's"] = proofs.fresh(rung("bias_init", a.profile), a.dataset, report_init=True)
     prior = rung("bias_init", a.profile).prior
+    assert prior is not None  # it is what that row changes
     return plots.initial_foreground({name: proofs.foreground_by_level(model.head) for name, model in rows.items()}, prior, "fresh heads, seed 0")
 
 
@@ -214,12 +218,12 @@ def changed(a: Asked) -> list[Changes]:
     return paired_changes(*pair(a, ("flip", "resnet")), a.dataset)
 
 
-def pair(a: Asked, default: Sequence[str] = ("adam", "flip")) -> Sequence[list[runs.Run]]:
+def pair(a: Asked, default: Sequence[str] = ("adam", "flip")) -> tuple[list[runs.Run], list[runs.Run]]:
     """The runs of two rungs."""
     both = list(a.repeated(default).values())
     if len(both) != 2:
         raise ValueError(f"two rungs are compared: --rungs {' '.join(default)}")
-    return both
+    return both[0], both[1]
 
 
 def trust_table(a: Asked) -> pd.DataFrame:

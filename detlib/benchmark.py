@@ -108,11 +108,13 @@ def loader_costs(dataset: Dataset, images: int = 8, rounds: int = 7) -> pd.DataF
     indices = split.spread(images)
     cache, rng, grid = Cache(split), np.random.default_rng(0), spec.grid(spec.padded(split.image_hw))
     samples = [(cache[i], *split.targets(i)) for i in indices]
-    parts = {READ: ("reading", lambda k: split.image(indices[k])), CACHED: ("reading", lambda k: cache[indices[k]])}
+    parts: dict[str, tuple[str, Callable[..., object]]] = {
+        READ: ("reading", lambda k: split.image(indices[k])), CACHED: ("reading", lambda k: cache[indices[k]])}
     parts |= {name: ("augmentation", lambda k, apply=apply: apply(samples[k], rng)) for name, apply in augmentations(dataset).items()}
     parts["stack"] = ("batch", lambda k: pad([samples[k][0]], spec.strides[-1]))
     parts[MATCH] = ("matching", lambda k: targets(grid, [samples[k][1]], [samples[k][2]]))
-    seconds, threads = {name: [] for name in parts}, torch.get_num_threads()
+    seconds: dict[str, list[float]] = {name: [] for name in parts}
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         for _ in range(rounds + 1):

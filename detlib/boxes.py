@@ -36,6 +36,12 @@ def area(boxes: Tensor) -> Tensor:
     return (x2 - x1) * (y2 - y1)
 
 
+def hw_of(images: Tensor) -> tuple[int, int]:
+    """Height and width of an image or of a batch, (..., H, W)."""
+    height, width = images.shape[-2:]
+    return height, width
+
+
 def clip(boxes: Tensor, image_hw: tuple[int, int]) -> Tensor:
     """Cut xyxy boxes at the image's edges; a box outside becomes empty, not inverted."""
     height, width = image_hw

@@ -77,6 +77,12 @@ def main(arguments: list[str] | None = None) -> int:
     sub.add_argument("--invalid", choices=("raise", "drop", "clip"), help="what was done with boxes that cannot be used (default: raise)")
     sub.add_argument("--json", action="store_true", help="print one JSON object")
 
+    sub = verb("compare", verbs.compare, "what the second of two finished runs gains on the first, with its interval over the validation's clips")
+    sub.add_argument("run", type=Path, nargs=2, help="two finished runs' folders, below outputs/runs")
+    sub.add_argument("--data", help="'simulated' or a data set's folder (default: what the first was trained on)")
+    sub.add_argument("--invalid", choices=("raise", "drop", "clip"), help="what to do with boxes that cannot be used (default: raise)")
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
+
     sub = verb("workbook", verbs.workbook, "run the notebooks in order and write outputs/reports/index.html")
     data_and_profile(sub)
     sub.add_argument("--seeds", help="how many trainings of each row of the ladder, notebook 04 (default: DETLIB_SEEDS, else 1)")

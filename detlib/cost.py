@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from .anchors import BASELINE, SPECS
+from .boxes import hw_of
 from .data.lidar import Sensor, clip_frames
 from .data.loader import pad
 from .experiments import Experiment, ladder
@@ -79,7 +80,7 @@ class _Alive(TorchDispatchMode):
         self.now -= size
 
 
-def peak_memory(call: Callable[[], object]) -> int:
+def peak_memory(call: Callable[..., object]) -> int:
     """The most bytes that the tensors made during a call take at once; what was there before, and a kernel's own scratch space, do not count."""
     with _Alive() as alive:
         call()
@@ -95,7 +96,7 @@ def fast(model: Detector, precision: str) -> Detector:
                 setattr(parent, name, fuse_conv_bn_eval(layer, norm))
                 setattr(parent, after, nn.Identity())
     for part in (model.backbone, model.neck, model.head):
-        part.to(getattr(torch, precision), memory_format=torch.channels_last)
+        part.to(getattr(torch, precision)).to(memory_format=torch.channels_last)
     return model
 
 
@@ -113,7 +114,7 @@ def time_models(models: Mapping[str, Detector], images: Tensor, batch: int, roun
     clock is read when the device has finished. `plain`: float32, eager, channels first; else what `fast` makes of the models in the number format
     of `machine.precision_here`.
     """
-    precision, rows, image_hw = "float32" if plain else precision_here(device), [], tuple(images.shape[-2:])
+    precision, rows, image_hw = "float32" if plain else precision_here(device), [], hw_of(images)
     ready = {name: _plain(m) if plain else fast(m, precision) for name, m in models.items()}
     ready = {name: model.to(device) for name, model in ready.items()}
     for number in range(-WARM_UP, rounds):
@@ -221,7 +222,7 @@ def resources(models: Mapping[str, Detector], images: Tensor, training: Mapping[
     for name, model in models.items():
         precision = precision_here(model.mean.device)
         rows[name] = {"trained parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-                      "GFLOP an image": by_part(model, tuple(images.shape[-2:]))["FLOP"].sum() / 1e9, "weights, MB": megabytes(model),
+                      "GFLOP an image": by_part(model, hw_of(images))["FLOP"].sum() / 1e9, "weights, MB": megabytes(model),
                       "peak of one image, MB": peak_memory(partial(_one_image, fast(model, precision), images, precision)) / 1e6}
         if training:  # two steps: the second finds the optimiser full
             rows[name]["peak of training, MB"] = peak_memory(lambda step=training[name]: (step(), step())) / 1e6
@@ -231,7 +232,8 @@ def resources(models: Mapping[str, Detector], images: Tensor, training: Mapping[
 @torch.inference_mode()
 def _one_image(model: Detector, images: Tensor, precision: str) -> None:
     with autocast(model.mean.device, precision):
-        model.detect(*model(images[:1].to(model.mean.device)), tuple(images.shape[-2:]))
+        logits, deltas = model(images[:1].to(model.mean.device))
+        model.detect(logits, deltas, hw_of(images))
 
 
 def measured(profile: str | None = None, frames: int = 8, num_classes: int = 8) -> dict[str, dict]:
@@ -241,7 +243,8 @@ def measured(profile: str | None = None, frames: int = 8, num_classes: int = 8) 
     prior scores all anchors alike, so that decoding and NMS have as many candidates as they can have.
     """
     experiments = ladder(profile)
-    first, keys = {}, {}
+    first: dict[tuple, str] = {}
+    keys = {}
     for name, e in experiments.items():
         keys[name] = (e.backbone, e.neck, e.head_depth, e.anchors if e.anchors in SPECS else BASELINE.name)
         first.setdefault(keys[name], name)

@@ -172,7 +172,7 @@ def parse(text: str, profile: str | None = None, seed: int = 0) -> Experiment:
             raise ValueError(f"{change!r}: a changed field is written FIELD=VALUE, such as weights=imagenet")
         if key in ("profile", "seed"):
             raise ValueError(f"{change!r}: the {key} is no setting of a row; name it with --{key}")
-        kind = {"head_depth": int, "prior": _or_none(float), "steps": _or_none(int), "train_frames": _or_none(int)}.get(key, str)
+        kind: Any = {"head_depth": int, "prior": _or_none(float), "steps": _or_none(int), "train_frames": _or_none(int)}.get(key, str)
         try:
             values[key] = kind(value)
         except ValueError:

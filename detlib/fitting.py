@@ -159,8 +159,8 @@ def listing(spec: AnchorSpec, style: str = "plain") -> str:
                          for stride, shapes in zip(spec.strides, spec.shapes, strict=True))
     if style not in LISTINGS:
         raise ValueError(f"no style {style!r}: there are 'plain', {', '.join(map(repr, LISTINGS))}")
-    levels = [_factors(shapes) for shapes in spec.shapes]
-    if None in levels:
+    levels = [factors for shapes in spec.shapes if (factors := _factors(shapes))]
+    if len(levels) < len(spec.shapes):
         raise ValueError(f"the {spec.name or 'unnamed'} anchors are free shapes, not sizes x ratios on each level, and {style} can say nothing else; "
                          "list them with style='plain', or fit with fit_classical")
 

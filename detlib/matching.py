@@ -46,9 +46,9 @@ def _positives(anchors: Tensor, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         object_of = match(anchors, image_boxes)
         matched.append(torch.where(object_of < 0, object_of, object_of + before))
         before += len(image_boxes)
-    matched = torch.cat(matched)
-    (positive,) = torch.where(matched >= 0)
-    return positive, matched[positive]
+    objects = torch.cat(matched)
+    (positive,) = torch.where(objects >= 0)
+    return positive, objects[positive]
 
 
 def objects_by_match(anchors: Tensor, boxes: Tensor, threshold: float = THRESHOLD) -> Tensor:

@@ -7,7 +7,7 @@ import re
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import quote, unquote
 
 import ipywidgets
@@ -253,7 +253,9 @@ class _Body:
 
     def __init__(self, book: nbformat.NotebookNode, folder: Path, suffix: str = ""):
         self.states = book.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
-        self.folder, self.suffix, self.headings, self.within, self.alive = folder, suffix, [], [], 0
+        self.folder, self.suffix, self.alive = folder, suffix, 0
+        self.headings: list[tuple[int, str, str]] = []
+        self.within: list[str] = []
         self.highlight = Highlight2HTML(pygments_lexer="ipython3")
 
     def cell(self, cell: nbformat.NotebookNode) -> str:
@@ -321,7 +323,7 @@ class _Body:
             if not url or url.startswith(("data:", "blob:", "#")):
                 return found[0]
             file = self.folder / unquote(url.removeprefix("file://"))
-            if not re.match(r"(\w+:)?//", url) and file.is_file():
+            if source and not re.match(r"(\w+:)?//", url) and file.is_file():
                 return found[0].replace(source[0], f' {source[1]}="{_data_url(file)}"')
             if found[1].lower() in ("script", "link"):
                 return f"<{found[1]} data-left-out>"
@@ -471,7 +473,7 @@ def _base64(text: str) -> str:
     return f"base64,{base64.b64encode(text.encode()).decode()}"
 
 
-def _text(value: str | list | dict) -> str | dict:
+def _text(value: str | list | dict) -> Any:
     return "".join(value) if isinstance(value, list) else value
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from . import __version__, decode_numpy
+from .boxes import hw_of
 from .data.loader import pad
 from .files import write_atomic, write_json
 from .matching import VARIANCES
@@ -80,8 +82,8 @@ def _write_model(trained: Trained, path: Path, cell: int) -> None:
     free = {0: torch.export.Dim("n"), 2: cell * torch.export.Dim("rows"), 3: cell * torch.export.Dim("columns")}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of the exporter's own internals
-        program = torch.onnx.export(model, (example,), dynamo=True, dynamic_shapes=(free,), input_names=["images"],
-                                    output_names=["logits", "deltas"], opset_version=OPSET, verbose=False)
+        program: Any = torch.onnx.export(model, (example,), dynamo=True, dynamic_shapes=(free,), input_names=["images"],
+                                         output_names=["logits", "deltas"], opset_version=OPSET, verbose=False)
     if any(isinstance(program.model.graph.inputs[0].shape[place], int) for place in free):
         raise ValueError("the exporter has fixed the number or the size of the images: a part of the model takes len() or int() of a size")
     for node in program.model.graph:
@@ -100,8 +102,8 @@ def check_export(folder: str | Path, trained: Trained, pictures: Sequence[Tensor
     detector, model = decoder.load(folder / "detector.json"), copy.deepcopy(trained.model).cpu().float().eval()
     worst = {"pictures": len(pictures), "detections": 0, "unmatched": 0, "boxes": 0.0, "scores": 0.0, "logits": 0.0}
     for picture in pictures:
-        images, picture_hw = pad([picture], model.anchors.strides[-1]), tuple(picture.shape[-2:])
-        image_hw = tuple(images.shape[-2:])
+        images, picture_hw = pad([picture], model.anchors.strides[-1]), hw_of(picture)
+        image_hw = hw_of(images)
         with torch.inference_mode():
             logits, deltas = model(images)
             wanted = [part.numpy() for part in on_picture(model.detect(logits, deltas, image_hw)[0], picture_hw)]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from . import distributed
 from .anchors import STRIDES, AnchorSpec
-from .boxes import clip
+from .boxes import clip, hw_of
 from .data.coco import ANNOTATIONS, DataError, Dataset, Split, clip_and_number, cut
 from .data.inputs import Plan, merged, plan_from
 from .data.loader import Cache, in_order, pad
@@ -41,13 +41,13 @@ def predict(model: Detector, split: Split, precision: str, loss: str | None = No
             continue
         with autocast(device, precision):
             logits, deltas = model(pictures.to(device))
-        image_hw = tuple(pictures.shape[-2:])
+        image_hw = hw_of(pictures)
         if loss:
             parts = model.loss(logits, deltas, [b.to(device) for b in boxes], [l.to(device) for l in labels], image_hw, loss)
             for name, value in parts.items():
                 sums[name] = sums.get(name, 0.0) + value.item() * len(indices)
-        for index, (boxes_found, *rest) in zip(indices, model.detect(logits, deltas, image_hw, score_min), strict=True):
-            found[index] = on_picture((boxes_found, *rest), split.frames[index].image_hw)
+        for index, one in zip(indices, model.detect(logits, deltas, image_hw, score_min), strict=True):
+            found[index] = on_picture(one, split.frames[index].image_hw)
     model.train(was_training)
     every = {index: one for part in distributed.gathered(found) for index, one in part.items()}
     losses: dict[str, float] = {}
@@ -147,8 +147,8 @@ def read_picture(path: str | Path) -> Tensor:
     """A picture of any kind as (3, H, W) uint8, upright as its EXIF says, never resized; raises ValueError with its name where that cannot be."""
     try:
         with opened(path) as picture:
-            if getattr(picture, "n_frames", 1) > 1:
-                raise ValueError(f"it is a film of {picture.n_frames} pictures: save it as mp4, or its pictures one by one")
+            if (count := getattr(picture, "n_frames", 1)) > 1:
+                raise ValueError(f"it is a film of {count} pictures: save it as mp4, or its pictures one by one")
         return torch.from_numpy(read_pixels(path)).permute(2, 0, 1).contiguous()
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such picture") from None
@@ -162,7 +162,7 @@ def detect_each(trained: Trained, pictures: Iterable[Tensor], score_min: float =
     Each is scaled or cut as those were that the detector was trained on; the boxes are px of the picture as it came.
     """
     if trained.plan:
-        yield from (_detect_parts(trained, picture, score_min) for picture in pictures)
+        yield from (_detect_parts(trained, trained.plan, picture, score_min) for picture in pictures)
         return
     for (_, height, width), same in groupby(pictures, key=lambda picture: tuple(picture.shape)):
         together = max(1, min(BATCH, PIXELS // (height * width)))
@@ -170,8 +170,8 @@ def detect_each(trained: Trained, pictures: Iterable[Tensor], score_min: float =
             yield from _detect(trained, batch, score_min)
 
 
-def _detect_parts(trained: Trained, picture: Tensor, score_min: float) -> Found:
-    parts = trained.plan.parts(None, tuple(picture.shape[-2:]))
+def _detect_parts(trained: Trained, plan: Plan, picture: Tensor, score_min: float) -> Found:
+    parts = plan.parts(None, hw_of(picture))
     found = []
     for start in range(0, len(parts), BATCH):
         found += _detect(trained, [cut(picture, part, hw) for part, hw in parts[start:start + BATCH]], score_min)
@@ -184,8 +184,8 @@ def _detect(trained: Trained, pictures: Sequence[Tensor], score_min: float) -> l
     batch = pad(list(pictures), model.anchors.strides[-1]).to(device)
     with autocast(device, trained.precision):
         logits, deltas = model(batch)
-    found = model.detect(logits, deltas, tuple(batch.shape[-2:]), score_min)
-    return [on_picture(one, tuple(pictures[0].shape[-2:])) for one in found]
+    found = model.detect(logits, deltas, hw_of(batch), score_min)
+    return [on_picture(one, hw_of(pictures[0])) for one in found]
 
 
 def on_picture(found: Found, picture_hw: tuple[int, int]) -> Found:
@@ -238,18 +238,19 @@ def coco_results(found: Detections, split: Split) -> list[dict]:
 
 def on_pictures(found: Detections, split: Split) -> tuple[Detections, Split]:
     """Detections on frames that are parts of pictures as detections on the pictures, and those as frames; whole pictures as they are."""
-    if not split.frames or split.frames[0].part is None:
+    parts = [frame.part for frame in split.frames if frame.part]
+    if not parts or len(parts) < len(split.frames):
         return found, split
     pieces: dict[object, list[int]] = {}
-    for index, frame in enumerate(split.frames):
-        pieces.setdefault(frame.part.image_id, []).append(index)
+    for index, part in enumerate(parts):
+        pieces.setdefault(part.image_id, []).append(index)
     results, frames = [], []
     for indices in pieces.values():
         mine = [found.of_frame(k) for k in indices]
-        results.append(merged([tuple(map(torch.from_numpy, (one.boxes, one.label, one.score))) for one in mine],
-                              [split.frames[k].part for k in indices]))
-        first = split.frames[indices[0]]
-        frames.append(replace(first, image_id=first.part.image_id, image_hw=first.part.picture_hw, part=None))
+        results.append(merged([(torch.from_numpy(one.boxes), torch.from_numpy(one.label), torch.from_numpy(one.score)) for one in mine],
+                              [parts[k] for k in indices]))
+        first, whole = split.frames[indices[0]], parts[indices[0]]
+        frames.append(replace(first, image_id=whole.image_id, image_hw=whole.picture_hw, part=None))
     return Detections.collect(results), replace(split, frames=tuple(frames), boxes=split.boxes.iloc[:0])
 
 

@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from html import escape
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import nbformat
@@ -64,7 +66,8 @@ def run(notebook: Path, executed: Path, environment: dict[str, str] | None = Non
     for cell in book.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    start, error = time.perf_counter(), "interrupted"
+    start = time.perf_counter()
+    error: str | None = "interrupted"
     try:
         error = asyncio.run(_execute(book, notebook.resolve().parent, environment, timeout_per_cell, on_cell or (lambda cell, cells: None)))
     finally:
@@ -92,7 +95,7 @@ async def _execute(book: nbformat.NotebookNode, folder: Path, environment: dict[
         await client.async_start_new_kernel(env={**os.environ, **environment})
         await client.async_start_new_kernel_client()
         for number, (i, cell) in enumerate(codes, start=1):
-            await _cell(client, cell, i, lambda number=number: on_cell(number, len(codes)))
+            await _cell(client, manager, cell, i, partial(on_cell, number, len(codes)))
         return None
     except CellExecutionError as failure:
         return _line(f"{failure.ename}: {failure.evalue}")
@@ -111,7 +114,8 @@ async def _execute(book: nbformat.NotebookNode, folder: Path, environment: dict[
         await manager.cleanup_resources()
 
 
-async def _cell(client: NotebookClient, cell: nbformat.NotebookNode, i: int, on_second: Callable[[], None]) -> None:
+async def _cell(client: NotebookClient, manager: AsyncKernelManager, cell: nbformat.NotebookNode, i: int, on_second: Callable[[], None]) -> None:
+    assert client.kc is not None  # started by now
     start = time.perf_counter()
     task = asyncio.ensure_future(client.async_execute_cell(cell, i, execution_count=client.code_cells_executed + 1))
     try:
@@ -122,7 +126,7 @@ async def _cell(client: NotebookClient, cell: nbformat.NotebookNode, i: int, on_
             client.kc.shell_channel.socket.get(zmq.EVENTS)
         await task
     except asyncio.CancelledError:  # Ctrl-C: the kernel is told, and its traceback belongs into the report
-        await client.km.interrupt_kernel()
+        await manager.interrupt_kernel()
         await asyncio.wait({task}, timeout=PATIENCE)
         if not task.done():
             task.cancel()
@@ -183,7 +187,7 @@ def workbook(notebooks: list[Path], out: Path, data: str = DEFAULTS[0], profile:
     environment = {**(environment or {}), "DETLIB_DATA": where, "DETLIB_PROFILE": profile}
     label = re.sub(r"[^\w.-]+", "_", Path(where).name) or "data"
     suffix = "".join(f"+{value}" for value, default in zip((label, profile), DEFAULTS, strict=True) if value != default)
-    entries = {}
+    entries: dict[Path, Entry] = {}
     for notebook in notebooks:
         entry = _read(out, notebook.stem + suffix)
         if entry is None or entry.status in ("running", "interrupted"):
@@ -200,7 +204,7 @@ def workbook(notebooks: list[Path], out: Path, data: str = DEFAULTS[0], profile:
         try:
             entries[notebook] = _one(notebook, entries[notebook], out, environment, where, progress)
         except KeyboardInterrupt:
-            entries[notebook] = replace(_read(out, entries[notebook].name), status="interrupted")
+            entries[notebook] = replace(_read(out, entries[notebook].name) or entries[notebook], status="interrupted")
         except Exception as failure:  # one unreadable notebook must not stop the others
             entries[notebook] = replace(entries[notebook], status="failed", key="", error=_line(f"{type(failure).__name__}: {failure}"))
         entry = _keep(out, entries[notebook])
@@ -259,7 +263,7 @@ def _runs_key(notebook: Path, environment: dict[str, str]) -> str:
     return "-" + hashlib.sha256(json.dumps(finished).encode()).hexdigest()[:12]
 
 
-def _headline(notebook: Path) -> dict[str, str]:
+def _headline(notebook: Path) -> dict[str, Any]:
     """Title and first paragraph of a notebook."""
     try:
         book = nbformat.read(notebook, as_version=4)

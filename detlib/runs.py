@@ -100,7 +100,8 @@ class ProgressBar:
     """`simulate`'s progress: a bar in a terminal, elsewhere one line when a split is begun and one when it is made."""
 
     def __init__(self):
-        self.bar, self.what, self.began = None, "", 0.0
+        self.bar: Any = None
+        self.what, self.began = "", 0.0
 
     def __call__(self, done: int, total: int, what: str) -> None:
         """Show that `done` of `total` clips of a split are made."""

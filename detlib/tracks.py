@@ -140,7 +140,7 @@ def stretches(frames: tuple[Frame, ...]) -> list[list[int]]:
     table = pd.DataFrame({"clip": [frame.clip for frame in frames], "number": [frame.number for frame in frames]})
     for _, clip in table.groupby("clip", sort=False):
         steps = np.diff(clip["number"])
-        cuts = np.flatnonzero(steps > min(TORN * max(1, steps[steps > 0].min()), FARTHEST)) + 1 if (steps > 0).any() else []
+        cuts: np.ndarray | list[int] = np.flatnonzero(steps > min(TORN * max(1, steps[steps > 0].min()), FARTHEST)) + 1 if (steps > 0).any() else []
         found += [part.tolist() for part in np.split(clip.index.to_numpy(), cuts)]
     return found
 

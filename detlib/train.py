@@ -13,6 +13,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from . import distributed, runs
 from .anchors import AnchorSpec
+from .boxes import hw_of
 from .data.coco import Dataset, Split
 from .data.loader import Batch, Cache, TrainBatches, channel_statistics
 from .evaluate.coco import evaluate
@@ -157,7 +159,8 @@ def configuration(experiment: Experiment, dataset: Dataset, spec: AnchorSpec) ->
 
 def make_optimizer(model: nn.Module, experiment: Experiment) -> torch.optim.Optimizer:
     """The optimiser that an experiment names."""
-    kinds = {"sgd": torch.optim.SGD, "adamw": partial(torch.optim.AdamW, fused=True)}  # fused: one pass over the weights, half the time
+    kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
+        "sgd": torch.optim.SGD, "adamw": partial(torch.optim.AdamW, fused=True)}  # fused: one pass over the weights, half the time
     return kinds[experiment.optimizer](model.parameters(), **OPTIMIZERS[experiment.optimizer])
 
 
@@ -166,11 +169,11 @@ def gradient_(engine: nn.Module, batch: Batch, kind: str, precision: str) -> dic
 
     `engine` is a Detector, or one wrapped by `distributed.engine`: then each process computes its part of the batch, and all get the same results.
     """
-    model: Detector = getattr(engine, "module", engine)
+    model = cast(Detector, getattr(engine, "module", engine))
     (images, boxes, labels), device = map(distributed.mine, batch), model.mean.device
     with autocast(device, precision):
         logits, deltas = engine(images.to(device))
-    parts = model.loss(logits, deltas, [b.to(device) for b in boxes], [l.to(device) for l in labels], tuple(images.shape[-2:]), kind,
+    parts = model.loss(logits, deltas, [b.to(device) for b in boxes], [l.to(device) for l in labels], hw_of(images), kind,
                        distributed.total)
     engine.zero_grad()
     (distributed.world() * (parts["classes"] + parts["boxes"])).backward()  # of which the engine takes the mean over processes
@@ -204,6 +207,7 @@ def validate(step: int, model: Detector, run: runs.Run, dataset: Dataset, images
     started = time.perf_counter()
     distributed.same_buffers_(model)  # the running statistics of batch norm, which each process has of its own part
     detections, losses = predict(model, dataset["val"], precision, run.experiment.loss, images=images)
+    assert losses is not None  # a loss is named
     results = evaluate(detections, dataset["val"], dataset)
     if distributed.rank() == 0:
         write_atomic(run.folder / "detections.json", json.dumps(detections.to_coco(dataset["val"])))
@@ -330,7 +334,7 @@ def train_rungs(rung: str, data: str | None, profile: str | None, invalid: str |
     for name, k in wanted:
         experiment = parse("+".join([name, *changes]), profile, k)
         dataset = distributed.first_then_others(
-            lambda split=experiment.split: runs.open_data(data, profile_name(profile), splits=("train", "val", split), invalid=invalid))
+            partial(runs.open_data, data, profile_name(profile), splits=("train", "val", experiment.split), invalid=invalid))
         if experiment.split not in dataset:
             print(f"{name}: not run: no {experiment.split} in this data")
             continue

@@ -2,6 +2,7 @@
 import json as _json
 import sys
 from pathlib import Path
+from typing import Any
 
 LISTED = 5  # findings of a kind that `check` prints
 
@@ -69,7 +70,7 @@ def simulate(profile: str | None, out: Path | None, splits: list[str], seed: int
     print(folder)
 
 
-def train(**options: object) -> None:
+def train(**options: Any) -> None:
     """Train one rung or the ladder, for one or several seeds."""
     from .train import train_rungs
 
@@ -134,7 +135,7 @@ def anchors(action: str, file: Path, fit_on: Path | None, budget: int | None, ob
               *([f"kept in {out}"] if action == "fit" and out else []), sep="\n")
 
 
-def figure(name: str | None, out: Path | None, json: bool, **asked: object) -> None:
+def figure(name: str | None, out: Path | None, json: bool, **asked: Any) -> None:
     """Draw a figure of the catalogue."""
     from . import runs
     from .asked import Asked
@@ -151,7 +152,7 @@ def figure(name: str | None, out: Path | None, json: bool, **asked: object) -> N
     print(_json.dumps({"figure": str(path)}) if json else path)
 
 
-def show(name: str | None, json: bool, **asked: object) -> None:
+def show(name: str | None, json: bool, **asked: Any) -> None:
     """Print a table of the catalogue, in Markdown's form."""
     from .asked import Asked
     from .catalogue import TABLES, entry, listing
@@ -174,6 +175,22 @@ def evaluate(run: Path, json: bool) -> None:
 
     metrics = finished_run(run).metrics
     print(_json.dumps(metrics) if json else table(metrics).to_string())
+
+
+def compare(run: list[Path], data: str | None, invalid: str | None, json: bool) -> None:
+    """Print what the second of two finished runs gains on the first, and how sure that is."""
+    from . import runs
+    from .evaluate.compare import difference
+    from .predict import finished_run
+
+    first, second = (finished_run(folder) for folder in run)
+    if first.config["data"]["val"] != second.config["data"]["val"]:
+        raise ValueError(f"{first.folder} and {second.folder} were judged on different boxes ({first.config['data']['name']}, "
+                         f"{second.config['data']['name']}): only runs on the same validation split can be compared")
+    dataset = runs.open_data(data or runs.data_of(first), first.experiment.profile, invalid=invalid)
+    found = difference([first], [second], dataset)
+    print(_json.dumps({"first": found.first, "second": found.second, "difference": found.value, "low": found.low, "high": found.high,
+                       "verdict": found.verdict}) if json else found.sentence)
 
 
 def workbook(data: str | None, profile: str | None, invalid: str | None, seeds: str | None, notebooks: list[Path]) -> int:
@@ -271,6 +288,7 @@ def predict(run: Path, source: str | None, split: str | None, invalid: str | Non
         dataset = runs.open_data(source, found.experiment.profile, invalid=invalid)
         written = apply.predict_split(found, dataset, split, out or place / f"{dataset.name}-{split}", draw, score)
     else:
+        assert source
         written = apply.predict_source(found, source, out or place / Path(source).name, draw, score)
     _tell(written, json)
 

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
+from .boxes import hw_of
 from .data.coco import DataError, Split
 from .data.pictures import PICTURES
 from .evaluate.coco import Detections
@@ -108,7 +109,7 @@ def detect_footage(trained: Trained, clip: Footage, score_min: float = SCORE_MIN
 
     def noted(pictures: Iterable[Tensor]) -> Iterator[Tensor]:
         for picture in pictures:
-            sizes.append(tuple(picture.shape[-2:]))
+            sizes.append(hw_of(picture))
             yield picture
     bar = tqdm(clip, total=len(clip.files) or None, desc=trained.run.experiment.rung, unit="frame", disable=None if progress else True)
     return Detections.collect(list(detect_each(trained, noted(bar), score_min))), sizes

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-REAL = Path(__file__).resolve().parents[2] / "shared" / "tdt4265_2022"
+HERE = Path(__file__).resolve().parents[1]
+REAL = HERE.parent / "shared" / "tdt4265_2022"
 
 
 @pytest.fixture
@@ -64,3 +65,17 @@ def small(tmp_path):
         boxes = [(i, 1 + i // 2 % 2, [20.0 + 30 * i, 40.0, 32.0, 24.0]) for i in range(n) if i != 1] + [(2, 1, [150.0, 60.0, 16.0, 40.0])]
         return coco(images, boxes)
     return write_dataset(tmp_path / "small", {"train": split("train", 6), "val": split("val", 3)})
+
+
+@pytest.fixture(scope="session")
+def executed(tmp_path_factory):
+    """All notebooks run in order on smoke data with two seeds, in a home of their own."""
+    from detlib import report
+
+    home = tmp_path_factory.mktemp("home")
+    (home / "notebooks").symlink_to(HERE / "notebooks")
+    said = []
+    environment = {"DETLIB_HOME": str(home), "DETLIB_PRECISION": "float32", "DETLIB_SEEDS": "2", "PYTHONPATH": str(HERE)}
+    notebooks = sorted((HERE / "notebooks").glob("*.ipynb"))
+    code = report.workbook(notebooks, home / "outputs" / "reports", profile="smoke", environment=environment, echo=said.append)
+    return home, code, said

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from detlib import boxes
-from detlib.anchors import BASELINE, REPORT, AnchorSpec, ssd_shapes
+from detlib.anchors import BASELINE, REPORT, AnchorSpec, spec_of, ssd_shapes
 from detlib.data.folder import open_dataset
 
 XYXY = torch.tensor([[2.0, 3, 12, 8], [0, 0, 1, 4]])
@@ -23,6 +23,19 @@ def test_clip_and_flip():
     assert boxes.clip(torch.tensor([[-3.0, -1, 9, 30], [50, 5, 60, 8]]), (20, 40)).tolist() == [[0, 0, 9, 20], [40, 5, 40, 8]]
     assert boxes.flip(XYXY, 40).tolist() == [[28, 3, 38, 8], [39, 0, 40, 4]]
     torch.testing.assert_close(boxes.flip(boxes.flip(XYXY, 40), 40), XYXY)
+
+
+@pytest.mark.parametrize("change", [boxes.xyxy_to_cxcywh, boxes.cxcywh_to_xyxy, boxes.xyxy_to_xywh, boxes.xywh_to_xyxy, boxes.area,
+                                    lambda b: boxes.clip(b, (6, 9)), lambda b: boxes.flip(b, 40)])
+def test_boxes_of_many_images_are_their_images_boxes(change):
+    """Any number of dimensions stands before the four numbers."""
+    several = torch.rand(2, 5, 3, 4) * 10
+    assert torch.equal(change(several).flatten(0, 2), change(several.flatten(0, 2)))
+
+
+def test_clip_leaves_what_is_inside():
+    inside = torch.tensor([[0.25, 0.5, 39.75, 19.5]])
+    assert torch.equal(boxes.clip(inside, (20, 40)), inside) and not boxes.clip(torch.full((1, 4), -7.0), (20, 40)).any()
 
 
 def test_grid_written_out_by_hand():
@@ -54,6 +67,28 @@ def test_the_report_sets():
     assert BASELINE.shapes[5][1] == pytest.approx((math.sqrt(128 * 400), 128))
     expected = [(16, 16), (512**0.5, 512**0.5), (16 * 2**0.5, 8 * 2**0.5), (8 * 2**0.5, 16 * 2**0.5)]
     torch.testing.assert_close(torch.tensor(ssd_shapes([(16, 16), (32, 32)], [[2]])[0]), torch.tensor(expected))
+
+
+@pytest.mark.parametrize(("spec", "squares", "ratios"), [
+    (BASELINE, [16, 32, 48, 64, 86, 128], [{2, 3}] * 4 + [{2}] * 2),
+    (REPORT, [6, 16, 32, 48, 64, 128], [{2, 4}, {1.3, 2}, {1.3, 4}, {1.5, 2, 4}, {2, 3, 4}, {2, 3, 4}])])
+def test_shapes_of_the_report_as_it_lists_them(spec, squares, ratios):
+    """Of each level the square, the square between it and the next, and of each ratio a wide and a high box of the first one's area."""
+    assert spec.strides == (4, 8, 16, 32, 64, 128) and spec_of(spec.name) is spec
+    for level, (side, after, wanted) in enumerate(zip(squares, [*squares[1:], None], ratios, strict=True)):
+        first, second, *others = spec.shapes[level]
+        assert first == (side, side)
+        if after:
+            assert second == pytest.approx([math.sqrt(side * after)] * 2)
+        assert [w * h for w, h in others] == pytest.approx([side**2] * len(others))
+        assert [w / h for w, h in others] == pytest.approx([r for ratio in sorted(wanted) for r in (ratio, 1 / ratio)])
+    assert BASELINE.shapes[5][1] == pytest.approx((math.sqrt(128 * 400), 128)) and REPORT.shapes[5][1] == pytest.approx([math.sqrt(128 * 200)] * 2)
+
+
+def test_an_unknown_set_and_a_place_before_the_first():
+    with pytest.raises(ValueError, match="no anchor set 'mine' here: there are 'baseline', 'report'"):
+        spec_of("mine")
+    assert BASELINE.padded((128, 1000)) == (128, 1024) and BASELINE.padded((129, 1)) == (256, 128)
 
 
 def test_errors_name_the_way_out():

@@ -8,6 +8,7 @@ from conftest import coco, write_dataset
 from scipy import stats
 
 from detlib import plots
+from detlib.cli import main
 from detlib.data.folder import open_dataset
 from detlib.evaluate.compare import difference, paired_resamples, pairs
 from detlib.evaluate.intervals import clip_weights, interval, map_interval, resampled_classes
@@ -34,7 +35,7 @@ def finished(data, name, frames, seed=0, labels=(1, 2)):
     run = Run(run_folder(experiment, data), experiment)
     run.folder.mkdir(parents=True)
     about = {"name": data.name, "val": data["val"].fingerprint}
-    (run.folder / "config.json").write_text(json.dumps({"profile": asdict(experiment.sizes), "data": about}))
+    (run.folder / "config.json").write_text(json.dumps({"experiment": asdict(experiment), "profile": asdict(experiment.sizes), "data": about}))
     (run.folder / "detections.json").write_text(json.dumps(found))
     metrics = {"mAP": float(resampled_classes(run, data)[0][0].mean()), "classes": 2, "classes_with_objects": 2}
     (run.folder / "metrics.json").write_text(json.dumps(metrics))
@@ -160,3 +161,16 @@ def test_repeats():
     assert REPEATED[0] == "baseline" and REPEATED[-1] == NULL and repeats("smoke", 1) == []
     with pytest.raises(ValueError, match="'two' seeds"):
         repeats("smoke", "two")
+
+
+def test_the_command_compares_two_runs(data, monkeypatch, capsys):
+    a, b = finished(data, "adam", [0]), finished(data, "flip", range(CLIPS))
+    monkeypatch.setenv("DETLIB_DATA", str(data.root))
+    assert main(["compare", str(a.folder), str(b.folder), "--json"]) == 0
+    found, expected = json.loads(capsys.readouterr().out), difference([a], [b], data)
+    assert (found["difference"], found["low"], found["verdict"]) == (pytest.approx(expected.value), pytest.approx(expected.low), expected.verdict)
+    assert main(["compare", str(a.folder), str(b.folder)]) == 0 and capsys.readouterr().out.strip() == expected.sentence
+    config = json.loads((b.folder / "config.json").read_text())
+    config["data"]["val"] = "other"
+    (b.folder / "config.json").write_text(json.dumps(config))
+    assert main(["compare", str(a.folder), str(b.folder)]) == 2 and "judged on different boxes" in capsys.readouterr().err

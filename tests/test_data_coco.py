@@ -135,6 +135,7 @@ def test_clip_names():
     assert clip_and_number("images/train/000012.png") == ("train", 12) and clip_and_number("000012.png") == ("frames", 12)
     assert clip_and_number("JPEGImages/frame0007.jpg") == ("frame", 7) and clip_and_number("2021-03-04.png") == ("2021-03", 4)
     assert clip_and_number(f"a_{10**20}.png") == ("a_100", 0)  # no number that a table could not hold
+    assert clip_and_number("a\nb_12.png") == ("a\nb", 12)
 
 
 def test_the_real_annotations(real):

@@ -3,7 +3,7 @@ import torch
 
 from detlib.anchors import BASELINE
 from detlib.boxes import cxcywh_to_xyxy
-from detlib.matching import decode, encode, match, targets
+from detlib.matching import decode, encode, match, objects_by_match, targets
 
 ANCHORS = torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10], [60, 0, 70, 10]])
 
@@ -55,3 +55,19 @@ def test_a_batch_is_its_images_one_by_one():
     decoded, third = decode(encoded, anchors[positive.nonzero()[:, 1]]), classes[positive] == 3
     torch.testing.assert_close(decoded[third], boxes[0][:1].expand(int(third.sum()), 4), atol=1e-3, rtol=0)
     torch.testing.assert_close(decoded[~third], boxes[0][1:].expand(int((~third).sum()), 4), atol=1e-3, rtol=0)
+
+
+def test_each_image_has_its_own_objects():
+    """The second image's first object is not the first image's."""
+    anchors = torch.tensor([[5.0, 5, 10, 10], [25, 5, 10, 10]])  # cxcywh
+    boxes = [torch.tensor([[0.0, 0, 10, 10]]), torch.zeros(0, 4), torch.tensor([[20.0, 0, 30, 10], [0, 0, 10, 9]])]
+    classes, encoded = targets(anchors, boxes, [torch.tensor([4]), torch.zeros(0, dtype=torch.long), torch.tensor([2, 7])])
+    assert classes.tolist() == [[4, 0], [0, 0], [7, 2]]
+    torch.testing.assert_close(decode(encoded, anchors[[0, 0, 1]]), torch.cat([boxes[0], boxes[2].flip(0)]))
+
+
+def test_how_many_anchors_an_object_gets():
+    """The first has one above the threshold, the second two, the third one by force alone, and the fourth loses it to the fifth."""
+    anchors = torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10], [20, 0, 30, 9], [40, 0, 50, 10], [60, 0, 70, 10]])
+    objects = torch.tensor([[0.0, 0, 10, 9], [20, 0, 30, 10], [40, 0, 50, 2], [60, 0, 70, 3], [60, 0, 70, 2]])
+    assert objects_by_match(anchors, objects).tolist() == [[1, 1], [2, 2], [0, 1], [0, 0], [0, 1]]

@@ -3,8 +3,6 @@ import math
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
-from torchvision.ops import sigmoid_focal_loss
 
 from detlib.anchors import BASELINE, SPECS, AnchorSpec
 from detlib.experiments import ladder, rung
@@ -12,7 +10,7 @@ from detlib.matching import targets
 from detlib.models.detector import Detector, build, trainable_parameters
 from detlib.models.fpn import FPN
 from detlib.models.heads import Head
-from detlib.models.losses import detection_loss, focal_loss, hard_negative_loss, hard_negatives
+from detlib.models.losses import detection_loss
 from detlib.models.tables import reconciliation
 
 MEAN, STD = torch.full((3,), 100.0), torch.full((3,), 50.0)
@@ -83,36 +81,6 @@ def test_bias_prior_gives_its_probability_on_every_level():
     plain = small("deep_heads", classes=8).head
     logits, _ = plain(maps)
     assert (1 - logits.softmax(-1)[..., 0]).mean().item() == pytest.approx(8 / 9, abs=0.01)
-
-
-def test_focal_loss_is_cross_entropy_at_gamma_zero_and_torchvisions_on_two_classes():
-    torch.manual_seed(0)
-    logits, classes = torch.randn(2, 50, 5), torch.randint(0, 5, (2, 50))
-    expected = cross_entropy(logits.flatten(0, 1), classes.flatten(), reduction="sum")
-    torch.testing.assert_close(focal_loss(logits, classes, gamma=0, alpha=(1, 1)), expected)
-    x, y = torch.randn(2, 50), torch.randint(0, 2, (2, 50))
-    two = torch.stack([torch.zeros_like(x), x], -1)  # a softmax over (0, x) is a sigmoid of x
-    expected = sigmoid_focal_loss(x, y.float(), alpha=0.25, gamma=2, reduction="sum")
-    torch.testing.assert_close(focal_loss(two, y, gamma=2, alpha=(0.75, 0.25)), expected)
-
-
-def test_hard_negatives_by_hand():
-    """One positive and its three hardest negatives count, per image; the others do not."""
-    background = torch.tensor([4.0, 3.0, 2.0, 1.0, 0.0, -1.0])  # the harder, the lower
-    logits = torch.stack([background, torch.zeros(6)], -1)[None].repeat(2, 1, 1)
-    classes = torch.tensor([[0, 0, 1, 0, 0, 0], [0] * 6])
-    single = cross_entropy(logits[0], classes[0], reduction="none")
-    torch.testing.assert_close(hard_negative_loss(logits, classes), single[[2, 3, 4, 5]].sum())
-    assert hard_negatives(logits, classes).nonzero().tolist() == [[0, 3], [0, 4], [0, 5]]
-
-
-def test_a_batch_without_objects_has_a_finite_loss_and_gradient():
-    logits, deltas = torch.randn(2, 20, 4, requires_grad=True), torch.randn(2, 20, 4, requires_grad=True)
-    for kind in ("hard_negatives", "focal"):
-        parts = detection_loss(logits, deltas, torch.zeros(2, 20, dtype=torch.long), torch.zeros(0, 4), kind)
-        total = parts["classes"] + parts["boxes"]
-        total.backward()
-        assert torch.isfinite(total) and torch.isfinite(logits.grad).all()
 
 
 def test_detect_returns_the_box_that_was_put_in():

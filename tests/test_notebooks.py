@@ -51,17 +51,6 @@ def test_has_the_parts_of_every_notebook(path):
             assert any(c["cell_type"] == "markdown" for c in cells[max(0, place - 2):place]), f"{cell['id']}: a sentence stands before a figure"
 
 
-@pytest.fixture(scope="module")
-def executed(tmp_path_factory):
-    """All notebooks run in order on smoke data with two seeds, in a home of their own."""
-    home = tmp_path_factory.mktemp("home")
-    (home / "notebooks").symlink_to(HERE / "notebooks")
-    said = []
-    environment = {"DETLIB_HOME": str(home), "DETLIB_PRECISION": "float32", "DETLIB_SEEDS": "2", "PYTHONPATH": str(HERE)}
-    code = report.workbook(NOTEBOOKS, home / "outputs" / "reports", profile="smoke", environment=environment, echo=said.append)
-    return home, code, said
-
-
 def test_every_notebook_runs_in_the_smoke_profile(executed):
     home, code, said = executed
     assert code == 0, "\n".join(said)

@@ -77,7 +77,7 @@ def truth(at: Places, split: Split, planted: pd.DataFrame) -> np.ndarray:
 def _cross_fitted(lessons: list[tuple], fold: np.ndarray, annotated: np.ndarray, table: pd.DataFrame, seed: int) -> np.ndarray:
     """Chances (P, 4) from trees that learned from the lessons' other folds; annotated boxes and missing places by trees of their own."""
     result = np.zeros((len(table), len(KINDS)))
-    folds_, kept, _, kinds = (np.concatenate([lesson[k] for lesson in lessons]) if k != 2 else None for k in range(4))
+    folds_, kept, kinds = (np.concatenate([lesson[k] for lesson in lessons]) for k in (0, 1, 3))
     tables = pd.concat([lesson[2] for lesson in lessons], ignore_index=True)
     for k in range(FOLDS):
         for group in (True, False):

@@ -52,7 +52,7 @@ def places(split: Split, motion: Motion, detections: Detections | None) -> Place
     boxes[row >= 0], label[row >= 0] = split.boxes[BOX].to_numpy(float), split.boxes["label"].to_numpy()
     keep = (row >= 0) | (boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1)
     beside, time = np.array([one[4] for one in found]), pd.DataFrame([one[5] for one in found])
-    at = Places(*(column[keep] for column in (row, frame, label, boxes, expected, most, beside)), time[keep].reset_index(drop=True))
+    at = Places(*[*(column[keep] for column in (row, frame, label, boxes, expected, most, beside)), time[keep].reset_index(drop=True)])
     return at if detections is None else _with_detections(at, detections)
 
 
@@ -105,18 +105,18 @@ def _with_detections(at: Places, detections: Detections) -> Places:
     time = pd.concat([at.time, pd.DataFrame(index=range(len(fresh)), columns=at.time.columns, dtype=float)], ignore_index=True)
     grown = ((at.row, np.full(len(fresh), -1)), (at.frame, frame), (at.label, label), (at.boxes, boxes.reshape(-1, 4)), (at.expected, nothing),
              (at.usual, np.zeros(len(fresh))), (at.beside, np.full((len(fresh), 2), -1)))
-    return Places(*(np.concatenate([old, new]).astype(old.dtype) for old, new in grown), time)
+    return Places(*[*(np.concatenate([old, new]).astype(old.dtype) for old, new in grown), time])
 
 
 def look_at(at: Places, looks: list[Look], fold: np.ndarray) -> np.ndarray:
     """What crops show, (P, K + 5), each seen by the network that did not learn from its fold; missing places move to where it sees the object."""
-    seen = None
+    seen = np.zeros((len(at.row), 0))
     for again in (False, True):
         rows = np.flatnonzero(at.row < 0) if again else np.arange(len(at.row))
         for k, look in enumerate(looks):
             mine = rows[fold[rows] == k]
             values = look(at.frame[mine], at.boxes[mine])
-            seen = np.zeros((len(at.row), values.shape[1])) if seen is None else seen
+            seen = seen if seen.shape[1] else np.zeros((len(at.row), values.shape[1]))
             seen[mine] = values
         if not again:
             gone = at.row < 0

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from .. import machine
+from ..boxes import hw_of
 from ..data.coco import Dataset
 from ..data.loader import TrainBatches, channel_statistics
 from ..evaluate.coco import Detections, evaluate
@@ -63,7 +64,7 @@ def _judged_by(rounds: int, per_class: bool) -> Measured:
     if apart > 1e-9:
         raise AssertionError(f"the two do not agree: {apart:g}")
     said = f"{FRAMES} frames of {DETECTIONS} detections, {len(split.categories)} classes; largest difference {apart:.0e}"
-    return ratio(seconds, "pycocotools", "ours", said)
+    return ratio(seconds, "pycocotools", "ours", said=said)
 
 
 def per_class(rounds: int) -> Measured:
@@ -95,7 +96,7 @@ def finding(rounds: int) -> Measured:
             with autocast(torch.device("cpu"), precision):
                 logits, deltas = model(images)
             middle = time.perf_counter()
-            number = sum(len(scores) for _, _, scores in model.detect(logits, deltas, tuple(images.shape[-2:])))
+            number = sum(len(scores) for _, _, scores in model.detect(logits, deltas, hw_of(images)))
             if k >= 2:
                 shares.append(100 * (time.perf_counter() - middle) / (middle - start))
     return Measured(shares, {}, f"{IMAGES} panoramas at once, in {precision}; {number / IMAGES:.0f} boxes found on each after {STEPS} steps")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from html import escape
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -110,6 +111,6 @@ def _row(b: Benchmark, found: dict) -> str:
     return f'<tr><td><code>{b.name}</code></td><td>{escape(b.what)}</td><td class="{state}">{escape(value)}</td>{cells}</tr>'
 
 
-def _picture(figure: object, text: str) -> str:
+def _picture(figure: Any, text: str) -> str:
     png = base64.b64encode(figure.png()).decode()
     return f'<img alt="{escape(text)}" src="data:image/png;base64,{png}">'

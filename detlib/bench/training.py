@@ -47,8 +47,8 @@ def trainer(experiment: Experiment, plain: bool = False) -> Callable[[Batch], No
 
 def _step(experiment: Experiment, images: int, plain: bool) -> Callable[[], None]:
     """A call that trains a fresh model by a step, always on the same frames, so many."""
-    batch: Batch = tuple(part[:images] for part in TrainBatches(streets()["train"], experiment, STRIDES[-1])[0])
-    return partial(trainer(experiment, plain), batch)
+    pictures, boxes, labels = TrainBatches(streets()["train"], experiment, STRIDES[-1])[0]
+    return partial(trainer(experiment, plain), (pictures[:images], boxes[:images], labels[:images]))
 
 
 def _against_plain(experiment: Experiment, images: int, rounds: int) -> Measured:

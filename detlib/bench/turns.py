@@ -64,7 +64,7 @@ def in_turn(calls: Mapping[str, Callable[[], object]], rounds: int, warm: int = 
     return seconds
 
 
-def ratio(seconds: Mapping[str, list[float]], slow: str, fast: str, said: str = "") -> Measured:
+def ratio(seconds: Mapping[str, list[float]], slow: str, fast: str, *, said: str = "") -> Measured:
     """How many times as long the one takes as the other, round by round."""
     return Measured([a / b for a, b in zip(seconds[slow], seconds[fast], strict=True)], seconds, said)
 

@@ -130,8 +130,8 @@ EXERCISES = (
              ("First the squares: this level's size, and the geometric mean of it and the next.",
               "Each ratio gives a wide box, then a high one, both with the area of the first square.",
               "For a ratio r: (size · root, size / root) and (size / root, size · root), with root = √r."),
-             "the report read these ratios off a histogram. But its recipe always makes both, wide and high, and persons are never wide: half of "
-             "these are shapes that nothing has.",
+             "each ratio makes a wide box and a high one, whether the data have both or not. Persons are never wide, and no setting of this recipe "
+             "can say so.",
              lambda: [Case("size 16, next 32, no ratios", (16, 32, [])), Case("size 16, next 36, ratio 4", (16, 36, [4])),
                       Case("the report's finest level", (6, 16, [2, 4])), Case("the baseline's third level", (48, 64, [2, 3]))]),
     Exercise("covered", lambda spec, boxes, threshold: coverage(spec, boxes, TOY_HW).recall(threshold),
@@ -145,7 +145,7 @@ EXERCISES = (
              ("On one centre the intersection of two boxes is the smaller width times the smaller height.",
               "Each box goes to the shape of its highest IoU; a shape moves to the mean of its boxes, and one without boxes stays.",
               "`inter = torch.minimum(wh[:, None], centres).prod(-1)`, the union as ever, `argmax(1)`; then a mean for each shape."),
-             "with IoU a small box weighs as much as a large one. By plain distance the largest boxes would choose all the shapes.", _clouds),
+             "with IoU a small box weighs as much as a large one. By plain distance the largest boxes would choose most of the shapes.", _clouds),
     Exercise("why-it-rose", "ace",
              ("For each explanation ask: did it differ between the two rows, and did coverage move in the right direction?",
               "Section 2 says for whom coverage rose. The report's conclusion and notebook 02 say what else changed.",

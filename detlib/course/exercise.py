@@ -131,7 +131,7 @@ def _difference(got: object, wanted: object, exercise: Exercise) -> str | None:
         found = ((k, _difference(a, b, exercise)) for k, (a, b) in enumerate(zip(got, wanted, strict=True)))
         return next((f"in entry {k}, {text}" for k, text in found if text), None)
     have, want = _array(got), _array(wanted)
-    if have is None:
+    if have is None or want is None:
         return f"got {_kind(got)}, wanted numbers"
     if have.shape != want.shape and not (have.size == want.size and (have.size == 0 or want.ndim == 0)):
         return f"got the shape {have.shape}, wanted {want.shape}"

@@ -25,7 +25,7 @@ def _ap(hits: np.ndarray, objects: int) -> float:
     hit = np.broadcast_to(np.asarray(hits, bool), (1, len(THRESHOLDS), len(hits)))
     zero = np.zeros(len(hits), int)
     curve = precision_at_recalls(ClassMatches(zero, zero.astype(float), zero, hit, np.zeros_like(hit), np.array([[objects]])))
-    return float(curve[0][0].mean())
+    return float(curve[0][0].mean()) if curve else np.nan
 
 
 def _ranks() -> list[Case]:

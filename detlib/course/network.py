@@ -29,7 +29,7 @@ def _logits() -> list[Case]:
 
 
 def _background_bias(prior: float, num_classes: int) -> float:
-    return float(Head((1,), (1,), num_classes, 0, prior).classify[0][-1].bias[0].detach())
+    return float(Head((1,), (1,), num_classes, 0, prior).classify[0][-1].bias[0].detach())  # type: ignore[index]
 
 
 def _merged(laterals: list[Tensor]) -> list[Tensor]:

@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..boxes import area, clip, iou
+from ..boxes import area, clip, hw_of, iou
 from ..boxes import flip as flip_boxes
 from .coco import Dataset, Split
 
@@ -28,7 +28,7 @@ def window(sample: Sample, left: int, top: int, width: int, height: int) -> Samp
     image, boxes, labels = sample
     image = image[:, top:top + height, left:left + width]
     moved = boxes - boxes.new_tensor([left, top, left, top])
-    inside = clip(moved, image.shape[-2:])
+    inside = clip(moved, hw_of(image))
     keep = area(inside) >= LEAST_SHARE * area(moved)
     return image, inside[keep], labels[keep]
 
@@ -62,7 +62,7 @@ def roll(sample: Sample, shift: int) -> Sample:
     x1, y1, x2, y2 = boxes.unbind(-1)
     start = (x1 + shift) % width
     moved = torch.stack([start, y1, start + (x2 - x1), y2], -1)
-    parts = [clip(moved, image.shape[-2:]), clip(moved - moved.new_tensor([width, 0, width, 0]), image.shape[-2:])]
+    parts = [clip(moved, hw_of(image)), clip(moved - moved.new_tensor([width, 0, width, 0]), hw_of(image))]
     first, second = (part[:, 2] - part[:, 0] for part in parts)  # (M,) widths; second is 0 where nothing is cut
     keep = torch.cat([(first >= LEAST_PART) | (first >= second), (second >= LEAST_PART) | (second > first)])
     return torch.roll(image, shift, -1), torch.cat(parts)[keep], torch.cat([labels, labels])[keep]

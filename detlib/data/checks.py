@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -67,7 +68,7 @@ class Checked:
         return self.findings[COLUMNS[:6]].to_dict("records")
 
 
-def check(folder: str | Path, pictures: bool = True, **reading: object) -> Checked:
+def check(folder: str | Path, pictures: bool = True, **reading: Any) -> Checked:
     """Look through a data set's folder for faults of its annotations and, with `pictures`, of every picture; nothing is changed.
 
     Raises DataError where the folder cannot be read at all; `reading` as in `folder.read_all`.

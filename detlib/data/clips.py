@@ -20,7 +20,7 @@ def clip_rule(files: Sequence[Path], seed: int = 0) -> tuple[str, str]:
     Measured is how often two neighbours are more alike than two pictures of other names or far apart (the area under the ROC curve; 0.5 is chance).
     Raises DataError with the option that decides where the pictures do not say.
     """
-    named = defaultdict(dict)
+    named: dict[tuple[Path, str], dict[int, Path]] = defaultdict(dict)
     for file in files:
         clip, number = clip_and_number(file.as_posix())
         named[file.parent, clip][number] = file
@@ -51,5 +51,5 @@ def _near(one: Path, other: Path) -> bool:
 
 def _difference(one: Path, other: Path) -> float | None:
     """Mean absolute difference of two thumbnails of equal mean and contrast; None where a picture cannot be read."""
-    both = [thumbnail(file, SIDE) for file in (one, other)]
-    return None if any(part is None for part in both) else float(np.abs(both[0] - both[1]).mean())
+    a, b = thumbnail(one, SIDE), thumbnail(other, SIDE)
+    return None if a is None or b is None else float(np.abs(a - b).mean())

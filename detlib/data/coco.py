@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -47,7 +47,7 @@ class Source(NamedTuple):
 class Part:
     """Which part of a stored picture a frame is: the picture scaled, and cut at a place."""
 
-    image_id: object  # of the picture in its annotation file
+    image_id: Any  # of the picture in its annotation file
     picture_hw: tuple[int, int]  # px as stored
     scaled_hw: tuple[int, int]  # px of the whole picture at the frame's scale
     left: int
@@ -210,7 +210,7 @@ def clip_and_number(file_name: str) -> tuple[str, int]:
     Folders that only say what lies in them (images, train) do not count, but where a name is nothing but a number; a name without one is a clip.
     """
     *folders, _ = PurePosixPath(file_name).parts
-    stem, number = re.fullmatch(r"(.*?)[_. -]?(\d{1,18})?", PurePosixPath(file_name).stem).groups()
+    ((stem, number),) = re.findall(r"(?s)\A(.*?)[_. -]?(\d{1,18})?\Z", PurePosixPath(file_name).stem)
     telling = [name for name in folders if not set(re.findall(r"[a-z]+", name.lower())) & PLAIN_FOLDERS]
     clip = "/".join([*telling, stem] if stem else telling or folders[-1:])
     return clip or "frames", int(number or 0)

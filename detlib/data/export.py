@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 from xml.sax.saxutils import escape
 
 import pandas as pd
@@ -57,11 +58,11 @@ def _names(dataset: Dataset, form: str) -> dict[str, str]:
         at = [k for k, part in enumerate(path.parts[:-1]) if part in ("images", "JPEGImages", "image_2")]
         parts = path.parts[at[0] + 1:] if at else path.parts
         names[file] = "_".join(parts) if form in ("voc", "kitti") else "/".join(parts)
-    parts = [list(names.values())]
+    lists = [list(names.values())]
     if form == "yolo":
-        parts = [[str(_in_split(split.name, names[frame.file_name])) for frame in split.frames] for split in dataset.splits.values()]
-    for part in parts:  # label files are called like the pictures, but for the suffix
-        _distinct(dataset, part if form == "coco" else [str(PurePosixPath(name).with_suffix("")) for name in part])
+        lists = [[str(_in_split(split.name, names[frame.file_name])) for frame in split.frames] for split in dataset.splits.values()]
+    for places in lists:  # label files are called like the pictures, but for the suffix
+        _distinct(dataset, places if form == "coco" else [str(PurePosixPath(name).with_suffix("")) for name in places])
     return names
 
 
@@ -119,9 +120,9 @@ def _coco(dataset: Dataset, folder: Path, names: Mapping[str, str], sources: Map
     return []
 
 
-def _coco_entry(entry: dict, row: object, number: object, image_id: object, category_id: int) -> dict:
+def _coco_entry(entry: dict, row: Any, number: object, image_id: object, category_id: int) -> dict:
     box = [row.x1, row.y1, row.width, row.height]
-    written = entry.get("bbox")
+    written: Any = entry.get("bbox")
     same = written is not None and all(abs(a - b) < 1e-9 * max(1, abs(a)) for a, b in zip(map(float, written), box, strict=True))
     kept = {key: value for key, value in entry.items() if key != "where"}
     more = {key: getattr(row, key) for key in ("distance", "visible") if pd.notna(getattr(row, key))}

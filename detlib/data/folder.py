@@ -48,7 +48,7 @@ def _channels(splits: dict[str, Split]) -> tuple[str, ...]:
     return ("channel 0", "channel 1", "channel 2") if shapes and np.median(shapes) >= STRIP else COLOURS
 
 
-def read_all(folder: str | Path, clips: str | None = None, panorama: bool | None = None, **reading: object) -> tuple[dict, dict[str, Source]]:
+def read_all(folder: str | Path, clips: str | None = None, panorama: bool | None = None, **reading: Any) -> tuple[dict, dict[str, Source]]:
     """What is known of a folder as a whole (as dataset.json has it, panorama and clip_names always), and its splits as they were read.
 
     Whether numbered names are frames of clips or just numbered pictures, `clips` says ('names', 'none'), else dataset.json, else the pictures do;
@@ -165,7 +165,7 @@ def annotation_table(source: Source, frames: Sequence[Frame], panorama: bool = F
     return table.assign(**cut, over=over, empty=empty, fault=np.select(list(wrong.values()), list(wrong), ""))
 
 
-def _key(value: object) -> object:
+def _key(value: object) -> Any:
     return value if isinstance(value, int | float | str) else str(value)
 
 
@@ -177,7 +177,7 @@ def _numbers(boxes: list) -> np.ndarray:
         return np.array([_four(box) for box in boxes], np.float64).reshape(-1, 4)
 
 
-def _four(box: object) -> list[float]:
+def _four(box: Any) -> list[float]:
     try:
         x, y, w, h = (float(value) for value in box)
         return [x, y, w, h]

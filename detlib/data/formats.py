@@ -197,8 +197,8 @@ def read_coco(root: Path, pictures: Pictures, files: Sequence[Path], classes: Se
                                       "image_id": ids.get(str(entry["image_id"]), f"{entry['image_id']}?"),
                                       "category_id": named.get(str(entry["category_id"]), f"{entry['category_id']}?"),
                                       "where": f"{file.name} annotation {entry.get('id')}"})
-        if names[file]:
-            found.splits[names[file]] = list(ids.values())
+        if split := names[file]:
+            found.splits[split] = list(ids.values())
     found.categories = [{"id": k, "name": name} for name, k in kinds.items()]
     return found
 

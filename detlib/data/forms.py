@@ -85,7 +85,7 @@ class Pictures:
                             "or rename them")
         return (same[0] if same else self.root / path).relative_to(self.root).as_posix()
 
-    def size(self, place: str, said: dict) -> dict[str, object]:
+    def size(self, place: str, said: dict) -> dict[str, int]:
         """Width and height of a picture: as its annotations say, else as its header does, upright as EXIF says."""
         if said.get("width") and said.get("height"):
             return {"width": said["width"], "height": said["height"]}
@@ -121,7 +121,8 @@ def ids_of_list(file: Path, images: Sequence[dict]) -> list:
 
     Raises DataError for a line that names no picture, or several.
     """
-    named, ids = defaultdict(dict), {}
+    named: dict[str, dict[PurePath, int]] = defaultdict(dict)
+    ids = {}
     for image in images:
         path = PurePosixPath(image["file_name"])
         for name in (path.name, path.stem):

@@ -64,7 +64,7 @@ def choose(dataset: Dataset, pixels: int) -> Plan | None:
     canvases = np.array([(a * STEP, b * STEP) for a in range(1, pixels // STEP**2 + 1) for b in range(1, pixels // STEP**2 // a + 1)], float)
     scales = np.minimum((canvases[:, None] / sizes).min(-1), 1)  # (canvases, frames)
     best = max(range(len(canvases)), key=lambda k: (round(float(np.log(scales[k]).mean()), 4), -canvases[k].prod()))
-    canvas, scale = tuple(int(side) for side in canvases[best]), float(scales[best].max())
+    canvas, scale = (int(canvases[best][0]), int(canvases[best][1])), float(scales[best].max())
     objects = pd.concat([split.boxes for split in dataset.splits.values()])["size"].to_numpy()
     middle = float(np.median(scales[best]))
     small = float(np.quantile(objects, SMALLEST)) if len(objects) else math.inf
@@ -86,9 +86,9 @@ def prepared(dataset: Dataset, plan: Plan | None) -> Dataset:
     if plan is None:
         return dataset
     splits = {name: _prepared(split, plan) for name, split in dataset.splits.items()}
-    shrunk = np.median([new.image_hw[0] / new.part.picture_hw[0] for split in splits.values() for new in split.frames] or [1.0])
-    derived = dataset.size_limits == derive_size_limits(dataset.splits)
-    limits = derive_size_limits(splits) if derived else tuple(float(limit * shrunk) for limit in dataset.size_limits)
+    shrunk = np.median([new.image_hw[0] / new.part.picture_hw[0] for split in splits.values() for new in split.frames if new.part] or [1.0])
+    (small, medium), derived = dataset.size_limits, dataset.size_limits == derive_size_limits(dataset.splits)
+    limits = derive_size_limits(splits) if derived else (float(small * shrunk), float(medium * shrunk))
     return replace(dataset, splits=splits, size_limits=limits, plan=asdict(plan), panorama=dataset.panorama and plan.kind == "letterbox")
 
 

@@ -166,6 +166,7 @@ def clip_frames(number: int, sensor: Sensor = PANORAMA, seed: int = 0, frames: i
     street = Street(seed, number)
     for frame in range(frames):
         image, found, _ = render(street.at(frame * SECONDS), sensor, _noise_of(seed, number, frame))
+        assert image is not None  # a frame with noise is painted
         yield image, found
 
 
@@ -207,7 +208,8 @@ def _claim(folder: Path, settings: dict) -> list[str]:
 def _coco(folder: Path, split: str, numbers: list[tuple[str, int]], sensor: Sensor, frames: int) -> bytes:
     """The COCO json of a split, put together from its clips' annotations."""
     height, width = sensor.image_hw
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for part, number in numbers:
         for frame, found in enumerate(json.loads((folder / ".parts" / f"{number}.json").read_text())):
             images.append({"id": len(images) + 1, "width": width, "height": height, "file_name": _file_name(part, number, frame)})
@@ -272,7 +274,7 @@ def _end_with_parent() -> None:
     threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
 
 
-def _run(tasks: list[tuple], processes: int | None, progress: Callable[[int, int], None]) -> None:
+def _run(tasks: list[tuple], processes: int | None, progress: Callable[..., object]) -> None:
     """Makes the clips, in this process or in several."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     processes = min(processes or cores, len(tasks))

@@ -1,6 +1,6 @@
 """Batches: for training a pure function of seed and step, so that training can stop and go on anywhere; for evaluation the frames in order."""
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -29,8 +29,10 @@ class Cache:
     """A split's pictures, each read once while there is room; `ahead` has them read by so many threads while something else goes on."""
 
     def __init__(self, split: Split, readers: int = 1):
-        self.split, self.images, self.room = split, {}, CACHE_BYTES
-        self.readers, self.pool, self.coming = readers, None, {}
+        self.split, self.readers, self.room = split, readers, CACHE_BYTES
+        self.images: dict[int, Tensor] = {}
+        self.pool: ThreadPoolExecutor | None = None
+        self.coming: dict[int, Future[Tensor]] = {}
 
     def __getitem__(self, index: int) -> Tensor:
         image = self.images.get(index)

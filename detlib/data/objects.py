@@ -176,7 +176,8 @@ def tree(rng: Rng) -> Shapes:
         return [box(-0.15, 0.15, -0.15, 0.15, 0, 1.5, 0.5, 0.3), *tiers]
     wide, clear = high * rng.uniform(0.22, 0.32), rng.uniform(1.8, 2.8)
     middle, half = (high + clear) / 2, (high - clear) / 2
-    lumps = [crown(*rng.uniform(-0.5, 0.5, 2) * wide, middle + rng.uniform(-0.4, 0.2) * half, wide * 0.75, half * 0.6) for _ in range(2)]
+    lumps = [crown(x * wide, y * wide, middle + rng.uniform(-0.4, 0.2) * half, wide * 0.75, half * 0.6)
+             for x, y in (rng.uniform(-0.5, 0.5, 2) for _ in range(2))]
     return [box(-0.16, 0.16, -0.16, 0.16, 0, middle, rng.uniform(0.3, 0.8), 0.3), crown(0, 0, middle, wide, half), *lumps]
 
 

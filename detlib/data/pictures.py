@@ -28,7 +28,7 @@ def read_pixels(path: str | Path, image_hw: tuple[int, int] | None = None) -> np
     then its boxes were drawn on those. Raises OSError (FileNotFoundError among them), SyntaxError or ValueError where it cannot be read.
     """
     with opened(path) as picture:
-        if picture.mode == "F" or (picture.mode == "I" and picture.getextrema()[1] > 65535):
+        if picture.mode == "F" or (picture.mode == "I" and np.max(picture.getextrema()) > 65535):
             raise ValueError(f"its pixels have more than 16 bits, mode {picture.mode}: save it with 8 or 16 bits a channel")
         turned = ImageOps.exif_transpose(picture)
         if image_hw is not None and turned.size[::-1] != image_hw and picture.size[::-1] == image_hw:
@@ -44,7 +44,7 @@ def fault(path: Path, image_hw: tuple[int, int]) -> tuple[str, str] | None:
     try:
         pixels = read_pixels(path, image_hw)
         with opened(path) as picture:
-            brightest = picture.getextrema()[1] if picture.mode in SIXTEEN_BITS else DARK
+            brightest = int(np.max(picture.getextrema())) if picture.mode in SIXTEEN_BITS else DARK
     except UNREADABLE as error:
         return "unreadable picture", str(error).replace(str(path), path.name)
     if pixels.shape[:2] != image_hw:

@@ -3,6 +3,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -113,7 +114,7 @@ def pooled(dataset: Dataset) -> Split:
     return whole.subset(sorted(range(len(frames)), key=lambda k: (frames[k].clip, frames[k].number, frames[k].file_name)))
 
 
-def _ids(parts: list[list]) -> dict[tuple[int, object], object]:
+def _ids(parts: list[list]) -> dict[tuple[int, object], Any]:
     """(part, id) -> an id that is unique over the parts: the same where no two parts share one, else numbered from 1."""
     keys = list(dict.fromkeys((k, one) for k, part in enumerate(parts) for one in part))
     same = len({one for _, one in keys}) == len(keys)
@@ -157,12 +158,12 @@ def _balance(dataset: Dataset) -> list[str]:
     lines = [f"Re-split by whole clips: {held}."]
     if len(objects(train)) and len(objects(val)):
         parts = [measured(split) for split in (train, val)]
-        apart = [distance(*(counts.sum(0) for counts in both), grid) for both, grid in (histograms(name, parts, [len(train.clips), len(val.clips)])
-                                                                                        for name in ("class mix", "size"))]
+        apart = [distance(one.sum(0), other.sum(0), grid) for (one, other), grid in (histograms(name, parts, [len(train.clips), len(val.clips)])
+                                                                                     for name in ("class mix", "size"))]
         lines.append(f"Their class mix differs by {apart[0]:.1%} of the boxes, their sizes by {apart[1]:.2g} log2 units.")
-    held = {split.name: objects(split).groupby("category", observed=True)["clip"].nunique() for split in (train, val)}
+    clips_of = {split.name: objects(split).groupby("category", observed=True)["clip"].nunique() for split in (train, val)}
     for name in dataset.categories:
-        here = {split: int(clips.get(name, 0)) for split, clips in held.items()}
+        here = {split: int(clips.get(name, 0)) for split, clips in clips_of.items()}
         if sum(here.values()) and not all(here.values()):
             only = "train" if here["train"] else "val"
             why = "in 1 clip only" if here[only] == 1 else f"in {here[only]} clips, and no draw had it on both sides"

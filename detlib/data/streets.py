@@ -83,7 +83,7 @@ class Street:
         for side in (-1, 1):
             self._side(side)
         if self.junction:
-            self._junction()
+            self._junction(self.junction)
         self._finish()
 
     # Filling the strips
@@ -263,9 +263,9 @@ class Street:
             self._add("tree", objects.tree(rng)[1:3], x, side * (y + rng.uniform(15, 22)))
         self.paint.append((-PERIOD, PERIOD, side * (y + 0.2), side * 60, rng.choice([GRASS, MEADOW, PAVING])))
 
-    def _junction(self) -> None:
+    def _junction(self, x: float) -> None:
         """A side street with waiting traffic and a crossing; where the traffic waits, people cross."""
-        rng, x, edge = self.rng, self.junction, self.lanes * LANE
+        rng, edge = self.rng, self.lanes * LANE
         for side in (-1, 1):
             start, y = side * (edge + self.edge + 0.2), self.back[side] + 0.5
             self.paint += [(x - 8, x + 8, start, side * 60, PAVING), (x - 4.2, x + 4.2, start, side * 60, KERB),
@@ -314,8 +314,8 @@ class Street:
                 line = plan[:, middle + round(k * LANE / CELL) - 1:middle + round(k * LANE / CELL) + 1]
                 line[(np.arange(len(plan)) % 64 < 26)[:, None] & (line == ASPHALT)] = PAINT
             for _ in range(60):
-                i, j, di, dj = rng.integers(0, len(plan)), middle + rng.integers(-60, 60), *rng.integers(4, 40, 2)
-                patch = plan[i:i + di, j:j + dj]
+                at, across, di, dj = rng.integers(0, len(plan)), middle + rng.integers(-60, 60), *rng.integers(4, 40, 2)
+                patch = plan[at:at + di, across:across + dj]
                 patch[patch == ASPHALT] = PATCH if di > 8 else LID
             grass = plan == GRASS
             plan[grass] = np.where(rng.random(int(grass.sum())) < 0.6, GRASS, MEADOW)

@@ -31,7 +31,8 @@ def _is_voc(file: Path) -> bool:
 
 def read(root: Path, pictures: Pictures, files: Sequence[Path], classes: Sequence[str] | None) -> Found:
     """Annotations of all xml files; classes in the order named, else of their first appearance by file name."""
-    found, kinds, place_of = Found(), {name: k for k, name in enumerate(classes or (), start=1)}, {}
+    found, kinds = Found(), {name: k for k, name in enumerate(classes or (), start=1)}
+    place_of: dict[str, list[int]] = {}
     for number, file in enumerate(files, start=1):
         tree = _tree(file)
         place = _picture(file, tree, pictures)
@@ -48,7 +49,7 @@ def read(root: Path, pictures: Pictures, files: Sequence[Path], classes: Sequenc
             found.annotations.append({"id": len(found.annotations) + 1, "image_id": number, "category_id": kinds.setdefault(kind, len(kinds) + 1),
                                       "bbox": _box(thing, file, k), "iscrowd": int((thing.findtext("difficult") or "0").strip() == "1"),
                                       "where": f"{file.relative_to(root).as_posix()} object {k}",
-                                      **{key: value.strip() for key in KEPT if (value := thing.findtext(key))}})
+                                      **{key: text.strip() for key in KEPT if (text := thing.findtext(key))}})
     if len(places := Counter(image["file_name"] for image in found.images)) < len(found.images):
         raise DataError(f"{root}: several xml files are of {places.most_common(1)[0][0]}; keep one")
     found.categories = [{"id": k, "name": name} for name, k in kinds.items()]
@@ -87,7 +88,7 @@ def _tree(file: Path) -> ElementTree.Element:
 
 def _box(thing: ElementTree.Element, file: Path, number: int) -> list[float]:
     try:
-        x1, y1, x2, y2 = (float(thing.findtext(f"bndbox/{corner}")) for corner in CORNERS)
+        x1, y1, x2, y2 = (float(thing.findtext(f"bndbox/{corner}") or "") for corner in CORNERS)
     except (TypeError, ValueError):
         raise DataError(f"{file} object {number}: no bndbox with the numbers {', '.join(CORNERS)}; write them, or remove the object") from None
     return [x1, y1, x2 - x1, y2 - y1]

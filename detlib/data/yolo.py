@@ -50,7 +50,9 @@ def _is_number(word: str) -> bool:
 def read(root: Path, pictures: Pictures, files: Sequence[Path], classes: Sequence[str] | None) -> Found:
     """Annotations of all label files; classes as named, else those of data.yaml or classes.txt."""
     found, about, places = Found(), _about(root, classes), {label.parent for label in files}
-    labels, counts, extras, posed = set(files), Counter(), Counter(), bool(about and about[1].get("kpt_shape"))
+    labels, posed = set(files), bool(about and about[1].get("kpt_shape"))
+    counts: Counter[int] = Counter()
+    extras: Counter[str] = Counter()
     _no_orphans(root, labels)
     inside = [file for file in pictures.files if _label(root, file).parent in places]
     for number, picture in enumerate(inside, start=1):
@@ -152,7 +154,7 @@ def _splits(root: Path, found: Found, about: tuple[Path, dict] | None) -> None:
             for place in _listed(content.get(name)):
                 ids = _under(root, file.parent, Path(str(content.get("path") or ".")), place, found)
                 found.notes += [] if ids else [f"{file.name} names {place} for {name}, and no labelled picture is there."]
-                found.splits.setdefault(split_name(name), []).extend(ids)
+                found.splits.setdefault(split_name(name) or name, []).extend(ids)
         found.splits = {name: ids for name, ids in found.splits.items() if ids}
     found.splits = found.splits or splits_of_folders(found.images)
 

@@ -113,8 +113,8 @@ def _without_like(mine: Detections, theirs: Detections) -> np.ndarray:
 def paired_changes(a: Sequence[Run], b: Sequence[Run], dataset: Dataset, score_min: float | None = None) -> list[Changes]:
     """The changes from row a to row b of the ladder on the validation split, one for each pair of trainings of the same seed."""
     names = a[0].experiment.rung if a else "", b[0].experiment.rung if b else ""
-    return [changes(*(run_outcome(run, dataset, score_min) for run in pair), names, tuple(run.experiment.seed for run in pair))
-            for pair in pairs(a, b)]
+    return [changes(run_outcome(one, dataset, score_min), run_outcome(other, dataset, score_min), names, (one.experiment.seed, other.experiment.seed))
+            for one, other in pairs(a, b)]
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,8 @@ def tallies(found: Sequence[Changes], dataset: Dataset) -> list[Tally]:
     for name, kind, label, area in groups:
         counts = np.stack([_per_frame(seen, label, area) for seen in found]).astype(float)  # (S, KINDS, frames)
         nets = [counts[:, KINDS.index(more)] - counts[:, KINDS.index(less)] for more, less in (("gained", "lost"), ("new false alarms", "gone"))]
-        result.append(Tally(name, kind, dict(zip(KINDS, counts.sum(axis=2).mean(axis=0).tolist(), strict=True)),
-                            *(interval(net.sum(axis=1), weights @ net.mean(axis=0), clips) for net in nets), clips, len(found)))
+        net, net_false = (interval(net.sum(axis=1), weights @ net.mean(axis=0), clips) for net in nets)
+        result.append(Tally(name, kind, dict(zip(KINDS, counts.sum(axis=2).mean(axis=0).tolist(), strict=True)), net, net_false, clips, len(found)))
     return result
 
 
@@ -205,8 +205,9 @@ def called(found: Sequence[Changes]) -> tuple[str, str]:
     first, second = found[0].names
     if first != second or not found[0].seeds:
         return first, second
-    return tuple(f"{first} (seed{'' if len(found) == 1 else 's'} {', '.join(map(str, seeds))})"
-                 for seeds in zip(*(seen.seeds for seen in found if seen.seeds), strict=True))
+    one, other = (f"{first} (seed{'' if len(found) == 1 else 's'} {', '.join(map(str, seeds))})"
+                  for seeds in zip(*(seen.seeds for seen in found if seen.seeds), strict=True))
+    return one, other
 
 
 def headline(found: Sequence[Changes]) -> str:

@@ -139,7 +139,8 @@ def _overlaps(xywh: np.ndarray, frame: np.ndarray, objects: np.ndarray) -> tuple
         overlap = np.divide(inter, union, out=np.zeros_like(inter), where=inter > 0)
         near = overlap >= LEAST[0]
         parts.append((det[near], obj[near], overlap[near]))
-    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+    det, obj, overlap = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return det, obj, overlap
 
 
 def _match(det: np.ndarray, obj: np.ndarray, overlap: np.ndarray, frame: np.ndarray, ignore: np.ndarray,

@@ -28,12 +28,12 @@ class Row:
     why: str  # it was not run; empty if it was
 
 
-def climb(dataset: Dataset, profile: str | None = None, seeds: int | None = None) -> list[Row]:
+def climb(dataset: Dataset, profile: str | None = None, seeds: int | str | None = None) -> list[Row]:
     """Every row of the ladder with its finished runs of the first `seeds` seeds (`experiments.seed_count`)."""
     return compared(list(ladder(profile).values()), dataset, seeds)
 
 
-def compared(experiments: Sequence[Experiment], dataset: Dataset, seeds: int | None = None) -> list[Row]:
+def compared(experiments: Sequence[Experiment], dataset: Dataset, seeds: int | str | None = None) -> list[Row]:
     """Experiments, each with its finished runs and its gain on the one before."""
     rows: list[Row] = []
     for place, experiment in enumerate(experiments):
@@ -95,7 +95,7 @@ def report_table(rows: Sequence[Row], dataset: Dataset) -> pd.DataFrame:
     return pd.DataFrame(table).T
 
 
-def elsewhere(dataset: Dataset, profile: str | None = None, seeds: int | None = None) -> pd.DataFrame:
+def elsewhere(dataset: Dataset, profile: str | None = None, seeds: int | str | None = None) -> pd.DataFrame:
     """The climb on all other data that have runs of this profile, from what is kept with the runs."""
     columns: dict[str, dict[str, str]] = {}
     for key in known_data():

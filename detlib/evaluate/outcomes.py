@@ -1,5 +1,6 @@
 """What became of every object and every detection at one least score: found, missed, false alarm."""
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pycocotools.mask import iou as coco_iou
@@ -71,7 +72,7 @@ def best_score(whole: Outcome) -> float:
     return float(score[order][np.flatnonzero(last)[np.argmax(f1[last])]])
 
 
-def _f1(found: np.ndarray, detections: np.ndarray, objects: np.ndarray) -> np.ndarray:
+def _f1(found: np.ndarray, detections: np.ndarray, objects: np.ndarray | int) -> Any:
     total = np.asarray(detections + objects, float)
     return np.divide(2.0 * found, total, out=np.full_like(total, np.nan), where=total > 0)[()]
 

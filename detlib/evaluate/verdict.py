@@ -19,12 +19,12 @@ def verdict(rows: Sequence[Row], outcomes: Mapping[str, Outcome], delays: pd.Dat
     `outcomes` are at each row's best score; `delays` is `cost.latency`. The costliest error is the type that loses most AP50 (TIDE), of the first
     training. Raises ValueError where no row was trained.
     """
-    trained = [row for row in rows if row.value and row.name in outcomes]
+    trained = [(row, row.value) for row in rows if row.value and row.name in outcomes]
     if not trained:
         raise ValueError("no row of the ladder is trained yet: `detlib train LADDER`")
-    best, table = max(trained, key=lambda row: np.nan_to_num(row.value[0], nan=-1)), {}
-    for row in trained:
-        seen, (value, low, high) = outcomes[row.name], row.value
+    (best, _), table = max(trained, key=lambda one: np.nan_to_num(one[1][0], nan=-1)), {}
+    for row, (value, low, high) in trained:
+        seen = outcomes[row.name]
         costs = error_types(kept_detections(row.runs[0], dataset), seen.split).loc[list(TYPES), MEAN]
         table[row.name] = {
             f"mAP, {LEVEL:.0%} interval": f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low < high else ""),

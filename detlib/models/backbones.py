@@ -33,7 +33,7 @@ class SmallCNN(nn.Module):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):  # He et al. 2015, eq. 10: without it (and without batch norm) the signal fades from layer to layer
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(N, C, H, W) -> six maps (N, out_channels[k], H / stride, W / stride)."""
@@ -82,6 +82,9 @@ class MobileNetV2(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """(N, 3, H, W) -> six maps (N, out_channels[k], H / stride, W / stride)."""
         return _maps(self.levels, images)
+
+
+Backbone = SmallCNN | ResNet | MobileNetV2
 
 
 def _coarse_levels(width: int, channels: tuple[int, int]) -> list[nn.Module]:

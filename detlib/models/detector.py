@@ -12,7 +12,7 @@ from ..boxes import clip
 from ..coverage import match_local
 from ..experiments import Experiment
 from ..matching import decode, targets
-from .backbones import MobileNetV2, ResNet, SmallCNN
+from .backbones import Backbone, MobileNetV2, ResNet, SmallCNN
 from .fpn import FPN
 from .heads import Head
 from .losses import by_class, detection_loss
@@ -26,7 +26,10 @@ CANDIDATES = 1000  # highest-scoring anchors of an image that go into NMS, as in
 class Detector(nn.Module):
     """Backbone, neck (may be the identity), head and anchors: images to class scores and box offsets of every anchor."""
 
-    def __init__(self, backbone: nn.Module, neck: nn.Module, head: Head, anchors: AnchorSpec, mean: Tensor, std: Tensor):
+    mean: Tensor  # (C, 1, 1), of the data in 0..255
+    std: Tensor
+
+    def __init__(self, backbone: Backbone, neck: nn.Module, head: Head, anchors: AnchorSpec, mean: Tensor, std: Tensor):
         super().__init__()
         self.backbone, self.neck, self.head, self.anchors = backbone, neck, head, anchors
         self.register_buffer("mean", mean.view(-1, 1, 1).float())
@@ -78,7 +81,7 @@ def build(experiment: Experiment, anchors: AnchorSpec, num_classes: int, mean: T
     """The model of an experiment, from random weights; `mean` and `std` (C,) are those of the data in 0..255."""
     profile = experiment.sizes
     if experiment.backbone == "small":
-        backbone = SmallCNN(len(mean), profile.width)
+        backbone: Backbone = SmallCNN(len(mean), profile.width)
     elif experiment.backbone == "mobilenet":
         backbone = MobileNetV2(profile.extra_channels)
     else:

@@ -32,11 +32,11 @@ def _tower(channels: int, out_channels: int, depth: int) -> nn.Sequential:
     for _ in range(depth):
         hidden = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.kaiming_normal_(hidden.weight, nonlinearity="relu")
-        nn.init.zeros_(hidden.bias)
+        nn.init.zeros_(hidden.bias)  # type: ignore[arg-type]
         layers += [hidden, nn.ReLU(inplace=True)]
     last = nn.Conv2d(channels, out_channels, 3, padding=1)
     nn.init.normal_(last.weight, std=0.01)
-    nn.init.zeros_(last.bias)
+    nn.init.zeros_(last.bias)  # type: ignore[arg-type]
     return nn.Sequential(*layers, last)
 
 
@@ -52,6 +52,6 @@ def bias_prior_(head: Head, prior: float) -> None:
     """
     background = 1 - prior
     for tower in head.classify:
-        bias = tower[-1].bias.data.view(-1, head.num_classes + 1)  # (A, K+1)
+        bias = tower[-1].bias.data.view(-1, head.num_classes + 1)  # type: ignore[index]  # (A, K+1)
         bias.zero_()
         bias[:, 0] = math.log(background * head.num_classes / (1 - background))

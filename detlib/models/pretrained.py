@@ -14,6 +14,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_model_weights
 
+from .backbones import Backbone, MobileNetV2, ResNet, SmallCNN
+from .detector import Detector
+
 VERSION = "IMAGENET1K_V1"  # the one that ResNet-18, ResNet-50 and MobileNetV2 all have
 CLASSIFIERS = ("fc.", "classifier.")  # what the files hold beside the backbone
 COUNTER = "num_batches_tracked"  # of batch norm, absent from older files; unused with a fixed momentum
@@ -30,13 +33,13 @@ class Loaded(NamedTuple):
         return f"ImageNet weights: {len(self.keys)} tensors of {self.file}; random: {', '.join(self.fresh)}"
 
 
-def start_from_imagenet_(model: nn.Module) -> Loaded:
+def start_from_imagenet_(model: Detector) -> Loaded:
     """Replace the weights of a detector's backbone by ImageNet's; the levels behind it, the neck and the heads stay as they are.
 
     Raises ValueError where no ImageNet weights can fit, FileNotFoundError where the file is not there (`find_or_download`).
     """
     channels = len(model.mean)
-    if not hasattr(model.backbone, "torchvision_name"):
+    if isinstance(model.backbone, SmallCNN):
         raise ValueError('weights="imagenet" with backbone="small": nobody trained this small network on ImageNet; '
                          'take backbone="resnet" or "mobilenet", or weights="none"')
     if channels != 3:
@@ -45,10 +48,10 @@ def start_from_imagenet_(model: nn.Module) -> Loaded:
     weights = get_model_weights(model.backbone.torchvision_name)[VERSION]
     path = find_or_download(weights)
     try:
-        keys = copy_(model.backbone, read(path, hash_prefix(weights)))
+        filled = copy_(model.backbone, read(path, hash_prefix(weights)))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    keys = tuple(f"backbone.{key}" for key in keys)
+    keys = tuple(f"backbone.{key}" for key in filled)
     parts = {**{f"backbone.{name}": part for name, part in _parts(model.backbone)}, "neck": model.neck, "head": model.head}
     fresh = (name for name, part in parts.items() if any(True for _ in part.parameters()) and not any(key.startswith(f"{name}.") for key in keys))
     return Loaded(path.name, keys, tuple(fresh))
@@ -61,7 +64,7 @@ def weights_file(weights: WeightsEnum) -> Path:
 
 def hash_prefix(weights: WeightsEnum) -> str:
     """The start of the file's SHA-256, which torchvision writes into its name."""
-    return torch.hub.HASH_REGEX.search(weights_file(weights).name)[1]
+    return torch.hub.HASH_REGEX.findall(weights_file(weights).name)[0]
 
 
 def find_or_download(weights: WeightsEnum) -> Path:
@@ -100,7 +103,7 @@ def read(path: Path, prefix: str) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def copy_(backbone: nn.Module, state: dict[str, Tensor]) -> list[str]:
+def copy_(backbone: ResNet | MobileNetV2, state: dict[str, Tensor]) -> list[str]:
     """Copy torchvision's tensors into a backbone by the names of `torchvision_parts`; -> the backbone's keys that were filled.
 
     All or nothing: ValueError if one is missing, left over (the classifier may be), or of another shape.
@@ -122,7 +125,7 @@ def copy_(backbone: nn.Module, state: dict[str, Tensor]) -> list[str]:
     return filled
 
 
-def _parts(backbone: nn.Module) -> list[tuple[str, nn.Module]]:
+def _parts(backbone: Backbone) -> list[tuple[str, nn.Module]]:
     """The stem and each level."""
     return [(f"{name}.{k}" if name == "levels" else name, part) for name, child in backbone.named_children()
-            for k, part in (enumerate(child) if name == "levels" else [("", child)])]
+            for k, part in (enumerate(child.children()) if name == "levels" else [("", child)])]

@@ -9,6 +9,7 @@ from torch.nn.functional import batch_norm, binary_cross_entropy_with_logits, cr
 from torchvision.ops import sigmoid_focal_loss
 
 from ..anchors import spec_of
+from ..boxes import hw_of
 from ..data.coco import Dataset
 from ..data.loader import TrainBatches, channel_statistics
 from ..experiments import Experiment
@@ -109,7 +110,7 @@ def reach(fpn: FPN, grid_hw: tuple[int, int], level: int, cell: tuple[int, int])
     `grid_hw` is the finest map; each further level halves it. Maps are zero but for that cell.
     """
     height, width = grid_hw
-    maps = [torch.zeros(1, lateral.in_channels, height >> k, width >> k) for k, lateral in enumerate(fpn.laterals)]
+    maps = [torch.zeros(1, lateral.in_channels, height >> k, width >> k) for k, lateral in enumerate(fpn.laterals)]  # type: ignore[call-overload]
     before = fpn(maps)[0]
     maps[level][:, :, cell[0], cell[1]] = 1
     return (fpn(maps)[0] - before).abs().sum(1)[0]
@@ -215,7 +216,7 @@ def foreground_by_level(head: Head, inputs: int = 200, seed: int = 0) -> list[fl
     generator = torch.Generator().manual_seed(seed)
     found = []
     for tower in head.classify:
-        channels = next(layer for layer in tower if isinstance(layer, nn.Conv2d)).in_channels
+        channels = next(layer for layer in tower.modules() if isinstance(layer, nn.Conv2d)).in_channels
         maps = torch.randn(inputs, channels, 3, 3, generator=generator)
         logits = tower(maps)[..., 1, 1].view(inputs, -1, head.num_classes + 1)  # (inputs, A, K+1)
         found.append((1 - logits.softmax(-1)[..., 0]).mean().item())
@@ -228,9 +229,10 @@ def report_init_(head: Head, prior: float) -> None:
         for layer in tower:
             if isinstance(layer, nn.Conv2d):
                 nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     probability = 1 - prior
-    nn.init.constant_(head.classify[-1][-1].bias, float(torch.tensor(probability * head.num_classes / (1 - probability)).log()))
+    constant = float(torch.tensor(probability * head.num_classes / (1 - probability)).log())
+    nn.init.constant_(head.classify[-1][-1].bias, constant)  # type: ignore[index]
 
 
 def fresh(experiment: Experiment, dataset: Dataset, report_init: bool = False) -> Detector:
@@ -247,7 +249,7 @@ def fresh(experiment: Experiment, dataset: Dataset, report_init: bool = False) -
 def first_batch(model: Detector, experiment: Experiment, dataset: Dataset) -> tuple[Tensor, Tensor]:
     """A model's logits (N, R, K+1) on the first batch that an experiment trains on, and the classes (N, R) that it asks for: for `loss_shares`."""
     images, boxes, labels = TrainBatches(dataset[experiment.split], experiment, model.anchors.strides[-1])[0]
-    return model(images)[0], targets(model.grid(tuple(images.shape[-2:]), images.device), boxes, labels)[0]
+    return model(images)[0], targets(model.grid(hw_of(images), images.device), boxes, labels)[0]
 
 
 @torch.no_grad()
@@ -256,5 +258,6 @@ def first_loss(experiment: Experiment, dataset: Dataset, batches: int = 4, repor
     model, losses = fresh(experiment, dataset, report_init), []
     loader = TrainBatches(dataset[experiment.split], experiment, model.anchors.strides[-1])
     for images, boxes, labels in (loader[step] for step in range(batches)):
-        losses.append(model.loss(*model(images), boxes, labels, tuple(images.shape[-2:]), experiment.loss))
+        logits, deltas = model(images)
+        losses.append(model.loss(logits, deltas, boxes, labels, hw_of(images), experiment.loss))
     return {part: torch.stack([loss[part] for loss in losses]).mean().item() for part in losses[0]}

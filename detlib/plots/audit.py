@@ -118,7 +118,7 @@ def _crop(axes: Axes, split: Split, row: dict, step: int, shape: float, there: b
 
 
 def _outline(axes: Axes, box: np.ndarray, colour: str, line: float, dash: object) -> None:
-    axes.add_patch(Rectangle(box[:2] - 0.5, *(box[2:] - box[:2]), fill=False, edgecolor=colour, linewidth=line, linestyle=dash,
+    axes.add_patch(Rectangle((box[0] - 0.5, box[1] - 0.5), *(box[2:] - box[:2]), fill=False, edgecolor=colour, linewidth=line, linestyle=dash,
                              path_effects=[withStroke(linewidth=line + 1.2, foreground="#000000CC")]))
 
 

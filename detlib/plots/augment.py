@@ -1,5 +1,5 @@
 """Figures of augmentation: what it does to a picture, to the statistics of the boxes, and what it costs."""
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
+from ..boxes import hw_of
 from ..data.augment import LEAST_IOU, LEAST_PART, LEAST_SHARE, Sample, sampled_window, window
 from ..data.coco import Split
 from .style import DPI, FAINT, INK, WIDTH, Sheet, class_legend, draw_boxes, pictures, plain, sheet, style
@@ -37,7 +38,7 @@ def before_after(before: Sample, after: Sample, categories: Sequence[str], title
     figure = pictures(panels, categories, title, strips=1)
     upper, lower = figure.axes
     if frame:
-        _dashed(upper, frame, before[0].shape[-2:])
+        _dashed(upper, frame, hw_of(before[0]))
     if seam is not None:
         place, width = -seam % before[0].shape[-1], after[0].shape[-1]
         upper.axvline(place - 0.5, color="white", linewidth=2, linestyle=DASHES, path_effects=[withStroke(linewidth=4, foreground="black")])
@@ -163,7 +164,7 @@ def box_statistics(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _spread(axis: Axes, place: int, values: np.ndarray, colour: str, middle: object) -> None:
+def _spread(axis: Axes, place: int, values: np.ndarray, colour: str, middle: Callable[[np.ndarray], float]) -> None:
     low, first, third, high = np.quantile(values, (0.05, 0.25, 0.75, 0.95))
     axis.plot([low, high], [place, place], color=colour, linewidth=1.2)
     axis.plot([first, third], [place, place], color=colour, linewidth=6, alpha=0.4, solid_capstyle="butt")

@@ -52,7 +52,7 @@ def gains(found: Sequence[Changes], dataset: Dataset) -> Figure:
     handles = [Patch(facecolor=COLOURS[place], hatch=HATCH if place == 2 else None, edgecolor="white", linewidth=0, label=text)
                for place, text in zip((3, 2, 1, 0), told, strict=True)]
     height = figure.get_size_inches()[1]
-    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.25 / height))  # room for the legend below the title
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.25 / height))  # type: ignore[union-attr, call-arg]  # room for the legend below the title
     figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.008, 1 - 0.33 / height), ncols=4, borderaxespad=0, columnspacing=1.6)
     return figure
 

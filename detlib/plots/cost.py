@@ -82,9 +82,9 @@ def latencies(table: pd.DataFrame) -> Figure:
 def map_against_latency(rows: Sequence[Row], table: pd.DataFrame, note: str) -> Figure:
     """mAP with its interval against the latency of one image (p50, a bar to p95), one dot a row of the ladder that was trained and timed."""
     figure, axes = sheet(1, 1, 4.4, "What a millisecond buys", note)
-    axis, shown = axes[0][0], sorted((row for row in rows if row.value and row.name in table.index), key=lambda row: -row.value[0])
-    for row in shown:
-        (value, low, high), x, colour = row.value, table.loc[row.name, "p50"], rung_colour(row.name)
+    axis, shown = axes[0][0], sorted(((row, row.value) for row in rows if row.value and row.name in table.index), key=lambda one: -one[1][0])
+    for row, (value, low, high) in shown:
+        x, colour = table.loc[row.name, "p50"], rung_colour(row.name)
         axis.errorbar(x, value, yerr=[[value - low], [high - value]], xerr=[[0], [max(0.0, table.loc[row.name, "p95"] - x)]], color=colour,
                       marker="o", markersize=9, markeredgecolor="white", linestyle="none", elinewidth=1, alpha=0.95,
                       label=f"{plain(row.name, 30)}: {value:.3f}, {x:.0f} ms")

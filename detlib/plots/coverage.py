@@ -67,7 +67,8 @@ def shape_cloud(specs: Mapping[str, AnchorSpec], split: Split) -> Figure:
     figure, axes = sheet(rows, columns, 1.0 + 3.4 * rows, "Boxes, and shapes to fit them",
                          note({split.name: split}, "grey: boxes, darker: more; dots: shapes, clamped to the image, a colour per level"),
                          sharex=True, sharey=True)
-    bins = np.linspace(*np.log10(limits), 48)
+    low, high = np.log10(limits)
+    bins = np.linspace(low, high, 48)
     for axis, (name, levels) in zip(axes.flat, sizes.items(), strict=False):
         axis.set(xscale="log", yscale="log", xlim=limits, ylim=limits)
         if len(boxes):

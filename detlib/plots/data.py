@@ -62,7 +62,7 @@ def counted_sentence(dataset: Dataset) -> str:
 
 def summary(dataset: Dataset, splits: Mapping[str, Split] | None = None) -> pd.DataFrame:
     """One column a split, one row a fact: frames, clips, boxes, empty frames, boxes at the side edges, shares of the size classes."""
-    columns = {}
+    columns: dict[str, dict[str, str]] = {}
     for name, split in (counted(dataset) if splits is None else splits).items():
         boxes, frames = objects(split), len(split)
         widths = np.array([frame.image_hw[1] for frame in split.frames])[boxes["frame"].to_numpy(int)] if len(boxes) else np.zeros(0)
@@ -202,7 +202,8 @@ def _sizes(ax: Axes, own: pd.DataFrame, colour: str, limits: tuple[float, float]
         ax.text(0.5, 0.5, "none", transform=ax.transAxes, ha="center", va="center", color=FAINT, style="italic", bbox=WHITE)
         return
     if len(own) > CROWDED:
-        bins = np.linspace(*np.log10(limits), 40)
+        low, high = np.log10(limits)
+        bins = np.linspace(low, high, 40)
         shades = sns.blend_palette(["#F0F0F0", colour, "#1A1A1A"], as_cmap=True)
         sns.histplot(own, x="width", y="height", bins=(bins, bins), cmap=shades, ax=ax)
     else:
@@ -224,7 +225,8 @@ def size_heatmap(splits: Mapping[str, Split], limit: tuple[float, float] = SMALL
     for name, split in splits.items():
         inside = objects(split)[["height", "width"]].clip(upper=edges[-1] - step / 2)
         counts[name] = np.histogram2d(inside["height"], inside["width"], bins=(edges, edges))[0]
-    norm = LogNorm(1, max(2, *(c.max() for c in counts.values())))
+    most = max(2, *(c.max() for c in counts.values()))
+    norm = LogNorm(1, most)
     legend = f"Frame: below {limit[0]:g} px wide and below {limit[1]:g} px high. The last row and column hold all that is larger."
     figure, axes = sheet(1, len(splits), 1.3 + 7.8 / max(2, len(splits)), "How many boxes have which size", note(splits, legend))
     ticks = np.arange(0, len(edges) - 3.5, 1 + len(edges) // 10).astype(int)
@@ -242,7 +244,7 @@ def size_heatmap(splits: Mapping[str, Split], limit: tuple[float, float] = SMALL
         ax.set_yticks(places, texts, rotation=0)
     bar = figure.colorbar(ScalarMappable(norm, "mako_r"), ax=list(axes[0]), label=f"boxes in a cell of {step} × {step} px (log scale)",
                           shrink=0.8, format=THOUSANDS)
-    bar.ax.yaxis.set_minor_formatter(THOUSANDS if norm.vmax < 10 else NullFormatter())
+    bar.ax.yaxis.set_minor_formatter(THOUSANDS if most < 10 else NullFormatter())
     return figure
 
 

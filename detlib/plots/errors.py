@@ -1,6 +1,7 @@
 """Figures of what is wrong: error types, precision and recall, confusions, calibration, and what is found by size, distance and visibility."""
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ from .style import note as split_note
 HEAT = sns.light_palette("#0072B2", as_cmap=True)
 GREY = sns.light_palette("#777777", as_cmap=True)
 WRONG = sns.light_palette("#D55E00", as_cmap=True)
-LINES = dict(zip(CURVES, ("-", (0, (4, 1.6)), (0, (1, 1.4))), strict=True))
+LINES: dict[str, Any] = dict(zip(CURVES, ("-", (0, (4, 1.6)), (0, (1, 1.4))), strict=True))
 FEWEST = 20  # detections in a bin of scores, to draw a share of them
 GAP = 0.3  # of a cell, before the row and column that are not classes
 FEW = 4  # rungs, up to which there is room for more than one line or number of each
@@ -42,11 +43,11 @@ def _note(runs: Sequence[Run], dataset: Dataset, *more: str) -> str:
 
 def _legend(figure: Sheet, handles: Sequence[Artist]) -> None:
     """A legend between the title and the panels, for which the figure grows."""
-    wide = [0.55 + 0.085 * len(handle.get_label()) for handle in handles]  # inches
+    wide = [0.55 + 0.085 * len(str(handle.get_label())) for handle in handles]  # inches
     columns = len(handles) if sum(wide) < WIDTH else max(1, int(WIDTH / max(wide)))
     room, height = 0.12 + 0.21 * -(-len(handles) // columns), figure.get_figheight()
     figure.set_figheight(height + room)
-    figure.get_layout_engine().set(rect=(0, 0, 1, height / (height + room)))
+    figure.get_layout_engine().set(rect=(0, 0, 1, height / (height + room)))  # type: ignore[union-attr, call-arg]
     figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.008, 1 - 0.36 / (height + room)), borderaxespad=0, ncols=columns,
                   columnspacing=1.6)
 
@@ -122,7 +123,8 @@ def precision_recall(runs: Mapping[str, Run], dataset: Dataset) -> Figure:
     figure, axes = sheet(rows, columns, 1.9 + 2.1 * rows, "Precision and recall of each class", note, sharex=True, sharey=True)
     for axis, category in zip(axes.flat, classes, strict=False):
         for name in runs:
-            _precision_lines(axis, curves[name][category][shown], seen[name], category, rung_colour(name))
+            if (table := curves[name][category]) is not None:
+                _precision_lines(axis, table[shown], seen[name], category, rung_colour(name))
         axis.set(title=f"{plain(category, 16)} (n {objects[category]:,})", xlim=(0, 1), ylim=(0, 1.03), xticks=(0, 0.5, 1))
     for axis in axes.flat[len(classes):]:
         axis.set_axis_off()

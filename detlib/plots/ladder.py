@@ -32,7 +32,7 @@ def ladder(rows: Sequence[Row], dataset: Dataset, null: Difference | None = None
     left, right = axes[0]
     for place, row in enumerate(rows):
         colour = rung_colour(row.name)
-        if not row.runs:
+        if not row.value:
             left.text(0.02, place, row.why, transform=left.get_yaxis_transform(), va="center", fontsize=9, color=FAINT, style="italic")
             continue
         value, low, high = row.value
@@ -46,7 +46,7 @@ def ladder(rows: Sequence[Row], dataset: Dataset, null: Difference | None = None
     right.axvline(0, color=FAINT, linewidth=1.2, zorder=1)
     names = [row.name if place == 0 else f"+ {row.name}" for place, row in enumerate(rows)] + ([f"{null.first}, other seeds"] if null else [])
     left.set(yticks=range(places), yticklabels=names, ylim=(places - 0.4, -0.6), xlabel="mAP", title="mAP")
-    left.set_xlim(0, 1.18 * max([0.01, *(row.value[2] for row in run if np.isfinite(row.value[2]))]))
+    left.set_xlim(0, 1.18 * max([0.01, *(row.value[2] for row in run if row.value and np.isfinite(row.value[2]))]))
     right.set(xlabel="difference in mAP", title="gain on the row above, same clips and seeds")
     ends = [abs(v) for gain in [*(row.gain for row in rows), null] if gain for v in (gain.low, gain.high) if np.isfinite(v)]
     right.set_xlim(-1.3 * max([0.005, *ends]), 1.3 * max([0.005, *ends]))

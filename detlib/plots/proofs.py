@@ -1,5 +1,6 @@
 """Figures of the demonstrations in `detlib.models.proofs`: what each part of the ladder does."""
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -52,7 +53,7 @@ def depth_toy(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _heat(axis: Axes, seen: Tensor, **options: object) -> AxesImage:
+def _heat(axis: Axes, seen: Tensor, **options: Any) -> AxesImage:
     """A map (h, w) relative to its largest value; exact zeros stay bare."""
     return axis.imshow(np.ma.masked_equal((seen / seen.max()).numpy(), 0), cmap=SEEN, interpolation="nearest", **options)
 
@@ -80,8 +81,8 @@ def footprints(maps: Mapping[str, Tensor], image: Tensor, cell_xy: tuple[float, 
         axis.set(ylim=(top + rows - 0.5, top - 0.5), xticks=[], yticks=[],
                  title=f"{plain(name, 40)}: 99 % of the gradient in {held} px, anything at all in {hard} px")
         axis.grid(visible=False)
-        share = seen.double().sum(0)
-        share = np.where(share > 0, share / share.sum(), np.nan)
+        columns = seen.double().sum(0)
+        share = np.where(columns > 0, columns / columns.sum(), np.nan)
         last.plot(np.arange(width), share, color=colour, linewidth=1.5, linestyle="--" if "," in name else "-", label=plain(name, 40))
     figure.colorbar(shown, ax=list(axes[:-1, 0]), fraction=0.012, pad=0.008, ticks=[1, 10.0**-(DECADES // 2), 10.0**-DECADES])
     last.axvline(cell_xy[0], color=FAINT, linewidth=0.8, linestyle=(0, (2, 3)), zorder=1)
@@ -243,8 +244,8 @@ def initial_foreground(values: Mapping[str, Sequence[float] | Sequence[Sequence[
     """
     figure, axes = sheet(1, 1, 3.8, "How likely an object is before the first step", f"mean over random maps and a level's anchors; log axis\n{note}")
     axis, thick, greys = axes[0][0], 0.84 / len(values), iter(("#9A9A9A", "#C8C8C8", "#6B6B6B"))
-    for k, (name, rows) in enumerate(values.items()):
-        rows = np.atleast_2d(rows)  # (seeds, levels)
+    for k, (name, given) in enumerate(values.items()):
+        rows = np.atleast_2d(given)  # (seeds, levels)
         mean, low, high = rows.mean(0), rows.min(0), rows.max(0)
         places = np.arange(len(mean)) + (k - (len(values) - 1) / 2) * thick
         axis.bar(places, mean, 0.92 * thick, color=rung_colour(name) if name in RUNGS else next(greys), label=plain(name, 40))

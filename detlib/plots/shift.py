@@ -89,7 +89,7 @@ def _grey(ax: Axes, channels: Sequence[tuple[np.ndarray, np.ndarray] | None], sh
         ax.plot(start + np.arange(len(shown)), means, "o", color=colour, markersize=3.5)
 
 
-def _finish(axes: Sequence[Axes], grey: Sequence[str]) -> None:
+def _finish(axes: np.ndarray, grey: Sequence[str]) -> None:
     """Labels and limits of `clip_profiles`."""
     labels = ["class mix,\nshare of boxes", *LABELS.values(), *(["brightness,\ngrey levels"] if grey else [])]
     for ax, label in zip(axes, labels, strict=True):

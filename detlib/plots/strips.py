@@ -228,7 +228,8 @@ def crosses(axes: Axes, boxes: np.ndarray, labels: np.ndarray, categories: Seque
         return
     colours = list(class_colours(categories).values())
     sides = np.clip(0.7 * scale * (boxes[:, 2:] - boxes[:, :2]).min(axis=1), 3, 7)  # points
-    axes.scatter(*(boxes[:, :2] + boxes[:, 2:]).T / 2 - 0.5, s=sides**2, marker="x", c=[colours[label - 1] for label in labels], linewidths=1.0,
+    x, y = (boxes[:, :2] + boxes[:, 2:]).T / 2 - 0.5
+    axes.scatter(x, y, s=sides**2, marker="x", c=[colours[label - 1] for label in labels], linewidths=1.0,
                  path_effects=[withStroke(linewidth=2.2, foreground="#000000CC")], zorder=2)
 
 

@@ -1,8 +1,9 @@
 """One place for looks: class and rung colours, the sheet that figures are drawn on, axes, and boxes on pictures."""
 import base64
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.typing import ColorType
 
 from ..data.coco import Split
 from ..experiments import LADDER
@@ -29,7 +31,7 @@ INK, FAINT = "#222222", "#6B6B6B"
 WIDTH = 10.24  # inches: a panorama of 1,024 px then takes whole screen pixels
 TALLEST = 4.5  # inches, of one picture
 SCREEN, DPI = 100, 200  # pixels of the page, and of the file, per inch: crisp where the screen has two for one
-THEME = {
+THEME: dict[Any, Any] = {
     "figure.dpi": DPI, "font.family": "DejaVu Sans", "font.size": 10, "figure.titlesize": 13, "figure.titleweight": "bold",
     "axes.titlesize": 10.5, "axes.titlelocation": "left", "axes.titlepad": 7, "axes.labelsize": 10, "xtick.labelsize": 9.5,
     "ytick.labelsize": 9.5, "legend.fontsize": 9.5, "legend.frameon": False, "axes.edgecolor": "#B8B8B8", "grid.color": "#E6E6E6",
@@ -43,7 +45,8 @@ def class_colours(categories: Sequence[str]) -> dict[str, str]:
     for place, name in enumerate(categories):
         turn, hue = divmod(place, len(CLASSES))
         towards, share = (1.0, 0.0)[turn % 2], 1 - 0.6 ** ((turn + 1) // 2)
-        colours[name] = to_hex([channel + (towards - channel) * share for channel in to_rgb(CLASSES[hue])])
+        red, green, blue = (channel + (towards - channel) * share for channel in to_rgb(CLASSES[hue]))
+        colours[name] = to_hex((red, green, blue))
     return colours
 
 
@@ -58,7 +61,8 @@ def rung_colour(name: str) -> str:
     if not changes:
         return RUNGS[row]
     same = {f"{field}={value}": other for other, change in LADDER for field, value in change.items()}
-    return to_hex([1 - (1 - channel) / 2 for channel in to_rgb(RUNGS[same.get(changes[-1], row)])])
+    red, green, blue = (1 - (1 - channel) / 2 for channel in to_rgb(RUNGS[same.get(changes[-1], row)]))
+    return to_hex((red, green, blue))
 
 
 @contextmanager
@@ -86,13 +90,13 @@ class Sheet(Figure):
 
 
 def sheet(rows: int = 1, columns: int = 1, height: float = 4.0, title: str = "", note: str = "",
-          **options: object) -> tuple[Sheet, np.ndarray]:
+          **options: Any) -> tuple[Sheet, np.ndarray]:
     """A figure of the page's width, `height` inches high, with its title and its note (what n is), and a (rows, columns) array of axes.
 
     `options` go to `Figure.subplots`, such as `sharex`, `width_ratios`. Call it in a function under `@style()`.
     """
-    figure = Sheet(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06, wspace=0.02, hspace=0.02)
+    figure = Sheet(figsize=(WIDTH, height), dpi=DPI)
+    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06, wspace=0.02, hspace=0.02)
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     if title:
         figure.suptitle(title, x=0.008, ha="left")
@@ -154,7 +158,7 @@ def _ticks(axis: Axis, ticks: Sequence[float], text: Callable[[float], str]) -> 
     axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
 
 
-def class_legend(figure: Figure, categories: Sequence[str], present: Sequence[str], columns: int | None = None, **options: object) -> int:
+def class_legend(figure: Figure, categories: Sequence[str], present: Collection[str], columns: int | None = None, **options: Any) -> int:
     """Put the colours of the classes `present` into a legend, in the order of the classes; returns how many rows it has."""
     colours, shown = class_colours(categories), [name for name in categories if name in set(present)]
     if not shown:
@@ -167,7 +171,7 @@ def class_legend(figure: Figure, categories: Sequence[str], present: Sequence[st
     return -(-len(shown) // columns)
 
 
-def draw_boxes(axes: Axes, boxes: np.ndarray, labels: np.ndarray, categories: Sequence[str], scores: np.ndarray | None = None,
+def draw_boxes(axes: Axes, boxes: np.ndarray, labels: Sequence[int] | np.ndarray, categories: Sequence[str], scores: np.ndarray | None = None,
                names: bool | np.ndarray = True, line: float = 1.4, font: float = 7.5, dashed: bool | np.ndarray = False) -> None:
     """Draw boxes (M, 4) xyxy px with labels (M,) in 1..K, in class colours with a thin dark halo, on axes whose limits are set.
 
@@ -201,7 +205,7 @@ def label_text(category: str, score: float | None) -> str:
     return name if score is None else f"{name} {score:.2f}".replace(" 0.", " .")
 
 
-def on_colour(colour: str) -> str:
+def on_colour(colour: ColorType) -> str:
     """Black or white, whichever is legible on a colour."""
     red, green, blue = to_rgb(colour)
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"

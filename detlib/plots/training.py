@@ -101,7 +101,7 @@ def validation(runs: Mapping[str, Run]) -> Figure:
 def classes(runs: Mapping[str, Run], most: int = 12) -> Figure:
     """AP of each class against the step, one small panel a class, one line a run; a class without validation objects says so."""
     logs = {name: [(row["step"], row["val"]) for row in run.log_rows() if "val" in row] for name, run in runs.items()}
-    last = next((rows[-1][1] for rows in logs.values() if rows), {"per_class": {}, "objects": {}})
+    last: dict = next((rows[-1][1] for rows in logs.values() if rows), {"per_class": {}, "objects": {}})
     names = sorted(last["per_class"], key=lambda c: -last["objects"][c])[:most]
     columns = max(1, min(4, len(names)))
     figure, axes = sheet(-(-max(len(names), 1) // columns), columns, 1.2 + 1.75 * -(-max(len(names), 1) // columns),

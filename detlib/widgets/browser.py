@@ -25,7 +25,8 @@ class FrameBrowser(widgets.VBox):
 
     def __init__(self, dataset: Dataset, split: str | None = None):
         """Show the first frame of `split`."""
-        self.dataset, self.matching = dataset, []
+        self.dataset = dataset
+        self.matching: list[int] = []
         names = list(dataset.splits)
         views = [("picture", -1), *((name, k) for k, name in enumerate(dataset.channels))]
         narrow = widgets.Layout(width="auto", min_width="9em")

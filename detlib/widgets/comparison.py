@@ -44,7 +44,8 @@ class ComparisonBrowser(anywidget.AnyWidget):
     only_errors = traitlets.Bool(False).tag(sync=True)
     order = traitlets.Enum(ORDERS, ORDERS[0]).tag(sync=True)
     region = traitlets.List(traitlets.Float(), minlen=4, maxlen=4, default_value=[0.0, 0.0, 1.0, 1.0]).tag(sync=True)
-    models = traitlets.List(read_only=True).tag(sync=True)  # name, seed, colour, best score, its F1, and the highest score that was cut off
+    # name, seed, colour, best score, its F1, and the highest score that was cut off
+    models: traitlets.List[Any] = traitlets.List(read_only=True).tag(sync=True)
     categories = traitlets.List(traitlets.Unicode(), read_only=True).tag(sync=True)
     colours = traitlets.List(traitlets.Unicode(), read_only=True).tag(sync=True)  # of the classes
     about = traitlets.Dict(read_only=True).tag(sync=True)  # data, split, frames to browse and in all, and the least score kept

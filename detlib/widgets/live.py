@@ -1,6 +1,7 @@
 """Training seen live in a notebook: a bar and the curves so far, redrawn every few seconds."""
 import html
 import time
+from typing import Any
 
 from IPython.display import HTML, display
 
@@ -14,8 +15,10 @@ class LiveTraining:
     """Give it to `fit` as `on_log`; when training ends, the bar becomes one line that says what it took."""
 
     def __init__(self):
-        self.bar = self.picture = None
+        self.bar: Any = None
+        self.picture: Any = None
         self.drawn = self.started = 0.0
+        self.steps = self.first = 0
 
     def __call__(self, row: dict, run: Run) -> None:
         """Take one step's log row."""

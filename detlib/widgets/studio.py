@@ -57,8 +57,8 @@ class AnchorStudio(anywidget.AnyWidget):
     sets = traitlets.Dict(read_only=True).tag(sync=True)  # name -> a set as the browser has it
     categories = traitlets.List(traitlets.Unicode(), read_only=True).tag(sync=True)
     in_channels = traitlets.List(traitlets.Int(), read_only=True).tag(sync=True)
-    splits = traitlets.List(read_only=True).tag(sync=True)  # name, image_hw, note, and start and stop in boxes
-    frames = traitlets.List(read_only=True).tag(sync=True)  # name, image_hw, picture (WebP), split, and start and stop in boxes
+    splits: traitlets.List[Any] = traitlets.List(read_only=True).tag(sync=True)  # name, image_hw, note, and start and stop in boxes
+    frames: traitlets.List[Any] = traitlets.List(read_only=True).tag(sync=True)  # name, image_hw, picture (WebP), split, and start and stop in boxes
     boxes = traitlets.Bytes(read_only=True).tag(sync=True)  # (M, 4) float32 xyxy px
     labels = traitlets.Bytes(read_only=True).tag(sync=True)  # (M,) uint16, 1..K
     about = traitlets.Dict(read_only=True).tag(sync=True)  # what a saved set says of its origin

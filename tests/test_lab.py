@@ -1,0 +1,199 @@
+"""The notebooks in JupyterLab, in a real browser: each runs, what moves moves, and training stops and goes on."""
+import json
+import os
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((HERE / "notebooks").glob("*.ipynb"))
+CHROMIUM = "/usr/bin/chromium"
+SCREENSHOTS = HERE / "outputs" / "screenshots"
+TALLEST = 15_000  # px of a picture of a whole notebook
+OPEN = """async path => {
+    const app = window.jupyterapp;
+    await app.restored;
+    const panel = await app.commands.execute('docmanager:open', {path, factory: 'Notebook'});
+    await panel.context.ready;
+    await panel.context.sessionContext.ready;
+    await panel.context.sessionContext.session.kernel.info;
+    app.shell.activateById(panel.id);
+}"""
+RUN = "async () => { await window.jupyterapp.commands.execute('notebook:run-all-cells'); }"
+CONTENT = "() => window.jupyterapp.shell.currentWidget.content.model.toJSON()"
+HEIGHT = "() => Math.max(...[...document.querySelectorAll('.jp-NotebookPanel:not(.lm-mod-hidden) .jp-WindowedPanel-inner')].map(e => e.scrollHeight))"
+PICTURES = """() => [...document.querySelectorAll('.jp-NotebookPanel:not(.lm-mod-hidden) .jp-OutputArea img')]
+    .filter(image => !image.complete || !image.naturalWidth).length"""
+ADD = """async code => {
+    const app = window.jupyterapp, panel = app.shell.currentWidget;
+    panel.content.activeCellIndex = panel.content.widgets.length - 1;
+    await app.commands.execute('notebook:insert-cell-below');
+    panel.content.activeCell.model.sharedModel.setSource(code);
+}"""
+LAST = """() => { const cells = window.jupyterapp.shell.currentWidget.content.model.toJSON().cells;
+    return JSON.stringify(cells[cells.length - 1]); }"""
+STUDIO = "document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden) .anchor-studio').shadowRoot"
+
+
+@pytest.fixture(scope="module")
+def lab(executed, tmp_path_factory):
+    """JupyterLab on loopback, over a home in which all notebooks were run once; its address."""
+    pytest.importorskip("playwright.sync_api", reason="NOT TESTED: the notebooks in JupyterLab (pip install playwright)")
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"NOT TESTED: the notebooks in JupyterLab ({CHROMIUM} is missing)")
+    home, place, token = executed[0], tmp_path_factory.mktemp("lab"), secrets.token_hex(16)
+    work = home / "lab"
+    work.mkdir()
+    for path in NOTEBOOKS:  # copies: JupyterLab saves them
+        (work / path.name).write_bytes(path.read_bytes())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {"DETLIB_HOME": str(home), "DETLIB_PROFILE": "smoke", "DETLIB_PRECISION": "float32", "DETLIB_READERS": "1", "DETLIB_SEEDS": "2",
+                "PYTHONPATH": str(HERE), **{f"JUPYTER_{name}_DIR": str(place / name) for name in ("CONFIG", "DATA", "RUNTIME")},
+                "JUPYTERLAB_SETTINGS_DIR": str(place / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(place / "workspaces")}
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", f"--ServerApp.root_dir={work}",
+               f"--IdentityProvider.token={token}", f"--LabApp.app_settings_dir={HERE / 'notebooks' / '.lab'}", "--expose-app-in-browser"]
+    with open(place / "log", "w") as log:
+        server = subprocess.Popen(command, env={**os.environ, **settings}, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status?token={token}", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.2)
+        else:
+            pytest.fail((place / "log").read_text())
+        yield f"http://127.0.0.1:{port}", token
+    finally:
+        server.terminate()
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+@pytest.fixture(scope="module")
+def chromium(lab):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+class Opened:
+    """A notebook in a window of its own, and what went wrong in it."""
+
+    def __init__(self, chromium, lab, name, width=1280, height=900):
+        url, token = lab
+        self.errors, self.page = [], chromium.new_page(viewport={"width": width, "height": height})
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", lambda request: self.errors.append(request.url) if not re.match(
+            rf"(data|blob):|(http|ws)://127\.0\.0\.1:{url.rpartition(':')[2]}/", request.url) else None)
+        self.page.goto(f"{url}/lab?token={token}&reset", wait_until="domcontentloaded")
+        self.page.wait_for_function("() => window.jupyterapp", timeout=60_000)
+        self.page.evaluate(OPEN, name)
+
+    def run(self):
+        self.page.set_default_timeout(400_000)
+        self.page.evaluate(RUN)
+        return self.page.evaluate(CONTENT)
+
+    def close(self):
+        self.page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.context.sessionContext.shutdown(); }")
+        self.page.close()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_each_notebook_runs_in_jupyterlab(chromium, lab, path):
+    opened = Opened(chromium, lab, path.name)
+    content = opened.run()
+    outputs = [(cell["id"], output) for cell in content["cells"] if cell["cell_type"] == "code" for output in cell["outputs"]]
+    assert not [(name, output["evalue"]) for name, output in outputs if output["output_type"] == "error"]
+    pictures = [output for _, output in outputs if "image/png" in output.get("data", {})]
+    assert len(pictures) >= 1 and all(len(output["data"]["image/png"]) > 2000 for output in pictures)
+    opened.page.set_viewport_size({"width": 1280, "height": min(TALLEST, int(opened.page.evaluate(HEIGHT)) + 200)})
+    opened.page.wait_for_timeout(1500)
+    assert opened.page.evaluate(PICTURES) == 0, "a picture is empty"
+    assert not opened.page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']:has-text('Traceback')").count()
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    opened.page.screenshot(path=SCREENSHOTS / f"lab_{path.stem}.png")
+    assert not opened.errors
+    opened.close()
+
+
+def test_the_frame_browser_moves(chromium, lab):
+    """Buttons, slider and lists of notebook 01 each bring another picture."""
+    opened = Opened(chromium, lab, "01_explore.ipynb")
+    opened.run()
+    panel = opened.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+    picture = panel.locator(".widget-image").first
+    picture.scroll_into_view_if_needed()
+
+    def changes(act):
+        before = picture.get_attribute("src")
+        act()
+        opened.page.wait_for_function("([image, before]) => image.src !== before", arg=[picture.element_handle(), before], timeout=20_000)
+
+    changes(lambda: panel.get_by_role("button", name="next").first.click())
+    changes(lambda: panel.get_by_role("button", name="previous").first.click())
+    handle = panel.locator(".widget-slider .noUi-handle").first
+    handle.focus()
+    changes(lambda: opened.page.keyboard.press("ArrowRight"))
+    lists = panel.locator(".widget-dropdown select")
+    changes(lambda: lists.nth(0).select_option(index=1))
+    changes(lambda: lists.nth(2).select_option(index=1))
+    assert not opened.errors
+    opened.close()
+
+
+def test_the_studio_lives_in_jupyterlab(chromium, lab):
+    """Every slider of notebook 05's studio draws anew, and so does every button but those that ask Python."""
+    opened = Opened(chromium, lab, "05_anchors.ipynb")
+    opened.run()
+    opened.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .anchor-studio").first.scroll_into_view_if_needed()
+    opened.page.wait_for_function(f"() => Number({STUDIO}.host.dataset.drawn) > 0", timeout=30_000)
+    moved = opened.page.evaluate(f"""async () => {{
+        const root = {STUDIO}, still = [];
+        for (const slider of root.querySelectorAll('input[type=range]')) {{
+            const before = Number(root.host.dataset.drawn);
+            slider.value = (Number(slider.min) + 2 * Number(slider.max)) / 3;
+            slider.dispatchEvent(new Event('input'));
+            await new Promise(done => setTimeout(done, 150));
+            if (Number(root.host.dataset.drawn) === before) still.push(slider.getAttribute('aria-label'));
+        }}
+        return [root.querySelectorAll('input[type=range]').length, still];
+    }}""")
+    assert moved[0] >= 3 and not moved[1]
+    names = opened.page.evaluate(f"() => [...{STUDIO}.querySelectorAll('button')].map(b => b.textContent.trim())")
+    assert len(names) > 5
+    for name in ("Fit", "Save"):
+        assert any(name.lower() in label.lower() for label in names), names
+    assert not opened.errors
+    opened.close()
+
+
+def test_training_stops_and_goes_on(chromium, lab):
+    """The stop button ends training between two steps, with a sentence; the same cell run again finishes it."""
+    opened = Opened(chromium, lab, "02_baseline.ipynb")
+    opened.run()
+    opened.page.evaluate(ADD, 'long = fit(rung("baseline", PROFILE, steps=300, seed=5), data, on_log=LiveTraining(), progress=False)\n'
+                              'print(long.finished)')
+    opened.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-cell'); }")
+    opened.page.wait_for_function(f"() => ({LAST})().includes('<progress')", timeout=120_000)
+    opened.page.evaluate("() => window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
+    opened.page.wait_for_function(f"() => ({LAST})().includes('Stopped after step')", timeout=60_000)
+    opened.page.evaluate("async () => { await window.jupyterapp.commands.execute('notebook:run-cell'); }")
+    (text,) = [output["text"] for output in json.loads(opened.page.evaluate(LAST))["outputs"] if output["output_type"] == "stream"]
+    assert "True" in "".join(text)
+    opened.close()
