@@ -1,4 +1,4 @@
-# make workbook | test | lab | student | bench | clean
+# make workbook | test | test-long | lab | student | bench | clean
 # Variables: DATA (a folder; default: simulated), PROFILE (smoke, laptop, report), SEEDS (trainings of each row; default: 1), INVALID (raise, drop, clip), NAMES (of benchmarks), PYTHON, PIP_ARGS
 PYTHON ?= python3
 VENV := .venv
@@ -10,6 +10,10 @@ workbook: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# what is too long for every change: kills, broken files, full disks; at most 45 minutes; figures in outputs/bench/reliability.json
+test-long: $(READY)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/long $(PYTEST_ARGS)
 
 student: $(READY)
 	$(BIN)/detlib student
@@ -30,4 +34,4 @@ bench: $(READY)
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: workbook test lab student bench clean
+.PHONY: workbook test test-long lab student bench clean

@@ -1,4 +1,5 @@
 """What `detlib predict`, `detlib video` and `detlib export` write: detections as json, pictures and videos with boxes, results for a leaderboard."""
+import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,7 +10,7 @@ from PIL import Image
 from . import video
 from .data.coco import Dataset, Split
 from .evaluate.coco import Detections
-from .files import write_atomic
+from .files import tidy, write_atomic
 from .models.detector import SCORE_MIN
 from .onnx_export import check_export, export_onnx
 from .predict import break_even, coco_results, listed, load_trained, run_detections
@@ -27,6 +28,7 @@ def predict_source(run: Run, source: str | Path, out: str | Path, draw: bool = F
     `break_even` are drawn.
     """
     trained, clip, out = load_trained(run), video.footage(source), Path(out)
+    tidy(out)
     found, sizes = video.detect_footage(trained, clip, SCORE_MIN if score_min is None else score_min)
     names: list[dict] = [{"file": file.name} for file in clip.files]
     names = names or [{"file": clip.path.name, "frame": k, "seconds": k / clip.fps} for k in range(len(sizes))]
@@ -64,6 +66,7 @@ def export_results(run: Run, dataset: Dataset, split: str, path: str | Path) -> 
 
 def _write_results(found: Detections, split: Split, path: Path) -> dict:
     results = coco_results(found, split)
+    tidy(path.parent)
     write_atomic(path, json.dumps(results))
     without = len(found.score) - len(results)
     return {"json": str(path), "detections": len(results), **({"left out, their class has no id there": without} if without else {})}
@@ -117,6 +120,8 @@ def named(runs: Sequence[Run]) -> dict[str, Run]:
 
 def _save_pictures(pages: Iterable[Image.Image], names: Sequence[str], folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
+    tidy(folder)
     for page, name in zip(pages, names, strict=True):
-        page.save(folder / (name if name.lower().endswith(".png") else f"{name}.png"))
+        page.save(content := io.BytesIO(), "png")
+        write_atomic(folder / (name if name.lower().endswith(".png") else f"{name}.png"), content.getvalue())
     return str(folder)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from . import verbs
+from .files import TROUBLE
 from .options import data_and_profile, reading, training
 
 
@@ -67,6 +68,13 @@ def main(arguments: list[str] | None = None) -> int:
 
     sub = verb("evaluate", verbs.evaluate, "metrics of a finished run")
     sub.add_argument("run", type=Path, help="a run's folder, below outputs/runs")
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
+
+    sub = verb("rerun", verbs.rerun, "train a finished run again from its record, in a folder that is thrown away, and print what differs "
+                                     "(exit code 0: nothing)")
+    sub.add_argument("run", type=Path, help="a finished run's folder, below outputs/runs")
+    sub.add_argument("--data", help="the data it was trained on: 'simulated' or a folder (default: DETLIB_DATA, else simulated)")
+    sub.add_argument("--invalid", choices=("raise", "drop", "clip"), help="what was done with boxes that cannot be used (default: raise)")
     sub.add_argument("--json", action="store_true", help="print one JSON object")
 
     sub = verb("compare", verbs.compare, "what the second of two finished runs gains on the first, with its interval over the validation's clips")
@@ -145,7 +153,8 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout = None
         return 0
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"detlib: {error}", file=sys.stderr)
+        trouble = TROUBLE.get(getattr(error, "errno", None))
+        print(f"detlib: {f'{error.filename or error}: {trouble}; then call it again' if trouble else error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -44,6 +44,8 @@ def coverage(spec: AnchorSpec, boxes: Tensor, image_hw: tuple[int, int]) -> Cove
     by itself, and the best anchor of a shape stands in the cell nearest to the box. Equal to the maximum over the whole grid up to rounding;
     of shapes that are equally good up to rounding it may name another one.
     """
+    if boxes.dim() != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"boxes of shape {tuple(boxes.shape)}: give (M, 4), the corners x1, y1, x2, y2 in px")
     image_hw = spec.padded(image_hw)
     best, index = [], []
     for chunk in boxes.float().split(CHUNK):

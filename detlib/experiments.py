@@ -83,8 +83,9 @@ class Experiment:
         for name in ("steps", "train_frames"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name}={value}: at least 1, or None")
-        if self.head_depth < 0 or self.seed < 0:
-            raise ValueError(f"head_depth={self.head_depth}, seed={self.seed}: neither goes below 0")
+        for name in ("head_depth", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)}: it does not go below 0")
         if self.prior is not None and not 0 < self.prior < 1:
             raise ValueError(f"prior={self.prior}: a probability between 0 and 1, or None")
 

@@ -71,11 +71,15 @@ def _enough_readers(pictures: int = 24, rounds: int = 3) -> dict:
 def _remembered(name: str, measure: Callable[[], dict]) -> dict:
     """What was measured on this machine before, or is now."""
     path, key = runs.outputs() / "machine.json", describe()
-    known = json.loads(path.read_text()) if path.is_file() else {}
-    if name not in known.get(key, {}):
-        known[key] = {**known.get(key, {}), name: measure()}
-        write_json(path, known)
-    return known[key][name]
+    try:
+        known = json.loads(path.read_text())
+        there = dict(known.get(key, {}))
+    except (OSError, ValueError, TypeError, AttributeError):  # none yet, or damaged: it is measured again
+        known, there = {}, {}
+    if not isinstance(there.get(name), dict):
+        there[name] = measure()
+        write_json(path, {**known, key: there})
+    return there[name]
 
 
 def devices() -> list[torch.device]:

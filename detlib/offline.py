@@ -18,7 +18,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from traitlets import HasTraits
 
 from . import __version__
-from .files import write_atomic
+from .files import tidy, write_atomic
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
@@ -115,7 +115,11 @@ border-right:1px solid var(--rule);background:#fbfcfd}}
 def export(notebook: Path, html: Path) -> Path:
     """Write `notebook` with the outputs and widget positions it has now as one self-contained page; nothing is executed."""
     notebook, html = Path(notebook), Path(html)
-    book = nbformat.read(notebook, as_version=4)
+    try:
+        book = nbformat.read(notebook, as_version=4)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        what = "no such notebook" if isinstance(error, FileNotFoundError) else f"not a notebook ({type(error).__name__} {str(error)[:120]})"
+        raise ValueError(f"{notebook}: {what}; name an .ipynb file, such as notebooks/02_baseline.ipynb") from None
     made = book.metadata.get("detlib", {})
     folder = (notebook.parent / made.get("folder", ".")).resolve()  # an executed copy lies elsewhere than the pictures it names
     body = _Body(book, folder, suffix="+".join(["", *html.stem.split("+")[1:]]))
@@ -130,6 +134,7 @@ def export(notebook: Path, html: Path) -> Path:
     toc = "".join(f'<a class="l{level}" href="#{anchor}">{text}</a>' for level, anchor, text in links)
     nav = f'<nav class="toc" aria-label="Contents">{toc}</nav>' if toc else ""
     main = f'<main{" class=has-toc" if toc else ""}><header class="meta">{meta}</header>\n{nav}\n{cells}</main>'
+    tidy(html.parent)
     write_atomic(html, without_paths(page(title(book, notebook.stem), main), folder))
     return html
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from . import distributed
@@ -16,7 +15,7 @@ from .boxes import clip, hw_of
 from .data.coco import ANNOTATIONS, DataError, Dataset, Split, clip_and_number, cut
 from .data.inputs import Plan, merged, plan_from
 from .data.loader import Cache, in_order, pad
-from .data.pictures import PICTURES, read_pixels
+from .data.pictures import PICTURES, UNREADABLE, opened, read_pixels
 from .evaluate.coco import Detections, kept_detections
 from .experiments import Experiment
 from .machine import devices
@@ -81,7 +80,10 @@ def finished_run(folder: str | Path) -> Run:
         begun = "the run in it is not finished" if (folder / "config.json").is_file() else "no finished run there (no metrics.json)"
         way = f"name one of its folders {', '.join(inside)}" if inside else "train with `detlib train RUNG`, which prints the run's folder"
         raise FileNotFoundError(f"{folder}: {begun}; {way}")
-    return Run(folder, Experiment(**json.loads((folder / "config.json").read_text())["experiment"]))
+    try:
+        return Run(folder, Experiment(**Run(folder, Experiment()).config["experiment"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder / 'config.json'}: not a run's record ({error}); bring the file back, or train it again") from None
 
 
 def load_trained(run: Run | str | Path) -> Trained:
@@ -95,12 +97,18 @@ def load_trained(run: Run | str | Path) -> Trained:
 def load_detector(run: Run) -> Detector:
     """A finished run's detector by itself, with the anchors in its config; raises ValueError where its profile's sizes have changed since."""
     config, weights, sizes = run.config, run.weights(), run.experiment.sizes
+    if missing := {"mean", "std"} - weights.keys() or {"profile", "anchors", "categories"} - config.keys():
+        raise ValueError(f"{run.folder}: its files lack {', '.join(sorted(missing))}; bring them back, or train it again")
     changed = [name for name in NETWORK if config["profile"][name] != json.loads(json.dumps(getattr(sizes, name)))]
     if changed:
         raise ValueError(f"{run.folder} was trained when the profile {sizes.name} had another {' and '.join(changed)}: train it anew")
     spec = AnchorSpec(STRIDES, tuple(tuple(map(tuple, shapes)) for shapes in config["anchors"]), run.experiment.anchors)  # those it was trained with
     model = build(run.experiment, spec, len(config["categories"]), weights["mean"].flatten(), weights["std"].flatten())
-    model.load_state_dict(weights)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{run.folder}: model.safetensors does not fit the anchors and classes in config.json "
+                         f"({str(error).splitlines()[1].strip()[:160]}); bring back the files that belong together, or train it again") from None
     return model.eval()
 
 
@@ -138,13 +146,13 @@ def picture_files(path: str | Path) -> list[Path]:
 def read_picture(path: str | Path) -> Tensor:
     """A picture of any kind as (3, H, W) uint8, upright as its EXIF says, never resized; raises ValueError with its name where that cannot be."""
     try:
-        with Image.open(path) as picture:
+        with opened(path) as picture:
             if (count := getattr(picture, "n_frames", 1)) > 1:
                 raise ValueError(f"it is a film of {count} pictures: save it as mp4, or its pictures one by one")
         return torch.from_numpy(read_pixels(path)).permute(2, 0, 1).contiguous()
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such picture") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path}: not readable as a picture ({error})") from None
 
 

@@ -28,7 +28,7 @@ from nbconvert.filters import strip_ansi
 from PIL import Image
 
 from . import __version__, offline, runs
-from .files import write_atomic
+from .files import alive, write_atomic
 from .offline import duration, export, title
 
 __all__ = ["Result", "export", "index", "run", "workbook"]
@@ -350,7 +350,7 @@ def index(out: Path) -> Path:
     groups: dict[tuple[str, str], list[Entry]] = {}
     for file in sorted((Path(out) / ".executed").glob("*.json")):
         if entry := _read(Path(out), file.stem):
-            if entry.status == "running" and not _alive(entry.process):
+            if entry.status == "running" and not alive(entry.process):
                 entry = replace(entry, status="interrupted")
             groups.setdefault((entry.data, entry.profile), []).append(entry)
     order = sorted(groups, key=lambda group: (group != DEFAULTS, group))
@@ -382,13 +382,3 @@ def _card(entry: Entry, out: Path) -> str:
              f'<div class="state {entry.status}"><i></i>{state}</div></div>')
     page = out / f"{entry.name}.html"
     return f'<a class="card" href="{quote(page.name, safe="+")}">{inner}</a>' if page.exists() else f'<div class="card">{inner}</div>'
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it lives, but is somebody else's
-        return True
-    return True

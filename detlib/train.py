@@ -2,12 +2,13 @@
 import hashlib
 import json
 import math
+import os
 import signal
 import threading
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from .data.coco import Dataset, Split
 from .data.loader import Batch, Cache, TrainBatches, channel_statistics
 from .evaluate.coco import evaluate
 from .experiments import LADDER, NULL, OPTIMIZERS, Experiment, Profile, parse, profile_name, seed_count
-from .files import write_atomic, write_json
+from .files import alone, write_atomic, write_json, writing
 from .machine import devices, precision_here, readers_here
 from .models.detector import Detector, build
 from .models.pretrained import start_from_imagenet_
@@ -52,17 +53,20 @@ def fit(experiment: Experiment, dataset: Dataset, on_log: OnLog | None = None, p
         raise ValueError(f'augment="flip_roll" with {dataset.name}: a roll is right for panoramas alone; take "flip", or say "panorama": true in '
                          "dataset.json where the first and the last column are neighbours")
     device = devices()[-1]
-    with distributed.processes(device):
+    folder = runs.run_folder(experiment, dataset)
+    with distributed.processes(device), alone(folder) if distributed.rank() == 0 else nullcontext(), writing(folder):
         spec = distributed.first_then_others(lambda: runs.anchor_set(experiment, dataset))
         run = distributed.first_then_others(
             lambda: runs.open_run(experiment, dataset, configuration(experiment, dataset, spec), precision_here(device)))
+        if distributed.rank() == 0:
+            run.tidy()
         if not run.finished:
-            _train(run, dataset, spec, device, on_log, progress, stop_after)
+            train_run(run, dataset, spec, device, on_log, progress, stop_after)
     return run
 
 
-def _train(run: runs.Run, dataset: Dataset, spec: AnchorSpec, device: torch.device, on_log: OnLog | None, progress: bool,
-           stop_after: int | None) -> None:
+def train_run(run: runs.Run, dataset: Dataset, spec: AnchorSpec, device: torch.device, on_log: OnLog | None = None, progress: bool = True,
+              stop_after: int | None = None) -> None:
     """From where a run stands to its end; in several processes the first one writes."""
     experiment, sizes, writes = run.experiment, run.experiment.sizes, distributed.rank() == 0
     train = training_split(experiment, dataset)
@@ -74,8 +78,12 @@ def _train(run: runs.Run, dataset: Dataset, spec: AnchorSpec, device: torch.devi
     first = 0
     if state := run.load_checkpoint():
         first = state["step"]
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        try:
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise ValueError(f"{run.folder / 'checkpoint.pt'}: a checkpoint of another network ({str(error).splitlines()[-1].strip()[:160]}); "
+                             "remove the folder to train anew") from None
     elif experiment.weights == "imagenet":
         print(start_from_imagenet_(model))
     elif start := runs.start_run(experiment):
@@ -98,6 +106,7 @@ def _train(run: runs.Run, dataset: Dataset, spec: AnchorSpec, device: torch.devi
             stop.agree()
             due = step in validation_steps(sizes) and step not in log.validated
             if step > first and (due or stop.asked or step == last or time.monotonic() - saved > CHECKPOINT_SECONDS):
+                log.sync()
                 save(step)
                 saved = time.monotonic()
             if due and not stop.asked:
@@ -211,7 +220,7 @@ def finish(run: runs.Run, model: Detector) -> None:
     run.save_weights(model.state_dict())
     row = next(row for row in reversed(run.log_rows()) if "val" in row)
     write_json(run.folder / "metrics.json", {**row["val"], "val_loss": row["val_loss"], "steps": row["step"]})
-    (run.folder / "checkpoint.pt").unlink(missing_ok=True)
+    run.tidy()
 
 
 def load_model(run: runs.Run, dataset: Dataset) -> Detector:
@@ -254,6 +263,11 @@ class Log:
         if self.writes:
             self.file.close()
             self.board.close()
+
+    def sync(self) -> None:
+        """Bring what was written to the disk, before a checkpoint counts on it."""
+        if self.writes:
+            os.fsync(self.file.fileno())
 
     def write(self, row: dict) -> None:
         """Add one line: a step, or a validation."""

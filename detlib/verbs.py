@@ -77,6 +77,16 @@ def train(**options: Any) -> None:
     train_rungs(**options)
 
 
+def rerun(run: Path, data: str | None, invalid: str | None, json: bool) -> int:
+    """Train a finished run again from its record, and print what differs; 1 where something does."""
+    from .rerun import rerun as again
+    from .rerun import told
+
+    found = again(run, data, invalid)
+    print(_json.dumps(found) if json else told(found))
+    return int(not found["identical"])
+
+
 def cost(profile: str | None, measure: bool, json: bool) -> None:
     """Count parameters and anchors; measure what running takes."""
     import pandas as pd
@@ -161,11 +171,9 @@ def show(name: str | None, json: bool, **asked: Any) -> None:
 def evaluate(run: Path, json: bool) -> None:
     """Print a finished run's metrics."""
     from .evaluate.coco import table
+    from .predict import finished_run
 
-    path = run / "metrics.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{run}: no finished run (no metrics.json); train it with `detlib train RUNG`")
-    metrics = _json.loads(path.read_text())
+    metrics = finished_run(run).metrics
     print(_json.dumps(metrics) if json else table(metrics).to_string())
 
 

@@ -21,6 +21,7 @@ from .data.coco import DataError, Split
 from .data.pictures import PICTURES
 from .evaluate.coco import Detections
 from .evaluate.outcomes import Outcome, outcome
+from .files import part_of, tidy
 from .models.detector import SCORE_MIN
 from .plots.canvas import draw_on, enlarged, font
 from .predict import Trained, detect_each, picture_files, read_picture
@@ -176,7 +177,8 @@ def save(pages: Iterable[Image.Image], path: str | Path, fps: float = FPS, frame
     if path.suffix.lower() not in writers:
         raise ValueError(f"{path}: videos are written as .mp4 or .webp; name a file that ends so")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    tidy(path.parent)
+    part = part_of(path)
     try:
         writers[path.suffix.lower()](_alike(tqdm(pages, total=frames, desc=path.name, unit="frame", disable=None if progress else True)), part, fps)
         os.replace(part, path)

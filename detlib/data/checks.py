@@ -1,4 +1,5 @@
 """Checks before training: what is wrong with a data set, each finding with file, annotation and the way to mend it."""
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -198,13 +199,13 @@ def _similar(source: Source, table: pd.DataFrame, frames: Sequence[Frame], count
 
 
 def _pictures(root: Path, frames: Sequence[Frame]) -> Iterator[dict]:
-    missing = [place for place, frame in enumerate(frames) if not (root / frame.file_name).is_file()]
+    missing = [place for place, frame in enumerate(frames) if not os.path.isfile(root / frame.file_name)]
     if frames and len(missing) == len(frames):
         yield {"kind": "missing picture", "what": f"none of the {len(frames):,} pictures is there", "file": frames[0].file_name}
         return
     for place, frame in enumerate(frames):
         path, at = root / frame.file_name, {"file": frame.file_name, "frame": place}
-        if not path.is_file():
+        if not os.path.isfile(path):
             yield {"kind": "missing picture", "what": "listed, and not there", **at}
             continue
         if wrong := fault(path, frame.image_hw):

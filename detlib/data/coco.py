@@ -1,6 +1,7 @@
 """The one in-memory form of a data set: frames in the order of their clips, and a table of all boxes."""
 import hashlib
 import math
+import os
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,15 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from PIL.Image import DecompressionBombError
 from torch import Tensor
 from torchvision.transforms.functional import resize
 
-from .pictures import read_pixels
+from .pictures import UNREADABLE, read_pixels
 
 ANNOTATIONS = "_annotations.json"
 PLAIN_FOLDERS = {"images", "image", "imgs", "img", "pictures", "frames", "jpegimages", "data", "train", "training", "val", "valid", "validation",
                  "test", "testing", "extension"}
+LONGEST_MESSAGE = 2000  # characters
 COLOURS = ("red", "green", "blue")
 SIZES = ("small", "medium", "large")
 COLUMNS = ["frame", "image_id", "clip", "label", "category", "x1", "y1", "x2", "y2", "width", "height", "size", "aspect", "area", "crowd",
@@ -27,7 +28,11 @@ COLUMNS = ["frame", "image_id", "clip", "label", "category", "x1", "y1", "x2", "
 
 
 class DataError(ValueError):
-    """A data set that cannot be read as it is; the message names file, annotation and the way out."""
+    """A data set that cannot be read as it is; the message names file, annotation and the way out, and of long texts in the data the ends alone."""
+
+    def __init__(self, message: str):
+        safe = "".join(c if c == "\n" or not (c < " " or "\x7f" <= c < "\xa0") else ascii(c)[1:-1] for c in message)  # no terminal's commands
+        super().__init__(safe if len(safe) <= LONGEST_MESSAGE else f"{safe[:LONGEST_MESSAGE // 2]} [...] {safe[-LONGEST_MESSAGE // 2:]}")
 
 
 class Source(NamedTuple):
@@ -110,7 +115,7 @@ class Split:
 
     def has_images(self) -> bool:
         """Whether every frame's picture is on the disk."""
-        return all((self.root / frame.file_name).is_file() for frame in self.frames)
+        return all(os.path.isfile(self.root / frame.file_name) for frame in self.frames)
 
     def image(self, index: int) -> Tensor:
         """One frame as (3, H, W) uint8; raises DataError for a picture that is missing, damaged or of another size."""
@@ -121,7 +126,7 @@ class Split:
         except FileNotFoundError:
             raise DataError(f"{path}: this picture is listed in {self.name}{ANNOTATIONS} and is not there; "
                             "put it back, or remove it from the list") from None
-        except (OSError, SyntaxError, ValueError, DecompressionBombError) as error:
+        except UNREADABLE as error:
             raise DataError(f"{path}: not readable as a picture ({error}); replace the file") from None
         if pixels.shape[:2] != picture_hw:
             raise DataError(f"{path}: the picture is {pixels.shape[1]} x {pixels.shape[0]} px, {self.name}{ANNOTATIONS} says "
@@ -162,7 +167,8 @@ class Dataset:
 
     def __getitem__(self, split: str) -> Split:
         if split not in self.splits:
-            raise DataError(f"no {split} in this data: {self.root} has {', '.join(self.splits)}")
+            way = f"; split it anew: detlib import {self.root} --splits share=0.2" if split in ("train", "val") else ""
+            raise DataError(f"no {split} in this data: {self.root} has {', '.join(self.splits)}{way}")
         return self.splits[split]
 
     def __contains__(self, split: str) -> bool:

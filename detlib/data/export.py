@@ -1,4 +1,6 @@
 """A data set written as COCO, Pascal VOC, YOLO or KITTI: pictures byte by byte, boxes exact to what the form holds."""
+import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -9,17 +11,19 @@ from xml.sax.saxutils import escape
 import pandas as pd
 import yaml
 
-from ..files import write_atomic, write_json
+from ..files import new_folder, write_atomic, write_json
 from . import kitti, voc
 from .coco import ANNOTATIONS, DataError, Dataset, Frame, Source, Split
 
 WHOLE = "full_"  # splits of complete annotations, of which not every picture needs to be there
 
 
-def write_dataset(dataset: Dataset, folder: str | Path, form: str = "coco", sources: Mapping[str, Source] | None = None) -> list[str]:
-    """Write an opened data set into a new folder; -> what the form could not hold, in sentences.
+def write_dataset(dataset: Dataset, folder: str | Path, form: str = "coco", sources: Mapping[str, Source] | None = None,
+                  about: dict | None = None) -> list[str]:
+    """Write an opened data set into a new folder, which appears when it is complete; -> what the form could not hold, in sentences.
 
     `sources` (folder.read_all) bring what the table of boxes does not have: further keys of COCO, VOC's pose, KITTI's columns in metres.
+    `about` becomes dataset.json.
     Raises DataError for a folder that is not empty, and for file names that lead out of it or fall together.
     """
     folder = Path(folder)
@@ -30,7 +34,11 @@ def write_dataset(dataset: Dataset, folder: str | Path, form: str = "coco", sour
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: it is not empty; name a new folder with --out, or remove it")
     names = _names(dataset, form)
-    return WRITERS[form](dataset, folder, names, sources or {}) + _unread(dataset, form)
+    with new_folder(folder) as part:
+        lost = WRITERS[form](dataset, part, names, sources or {})
+        if about:
+            write_json(part / "dataset.json", about)
+    return lost + _unread(dataset, form)
 
 
 def _names(dataset: Dataset, form: str) -> dict[str, str]:
@@ -42,8 +50,11 @@ def _names(dataset: Dataset, form: str) -> dict[str, str]:
         path = PurePosixPath(file.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts:
             raise DataError(f"{dataset.root}: the picture {file!r} lies outside the folder; move it inside")
-        if file in needed and not (dataset.root / file).is_file():  # before anything is written
+        if file in needed and not os.path.isfile(dataset.root / file):  # before anything is written
             raise DataError(f"{dataset.root / file}: this picture is listed and not there; put it back, or remove it from the list")
+        if not (dataset.root / file).resolve().is_relative_to(dataset.root.resolve()):
+            raise DataError(f"{dataset.root}: the picture {file!r} is a link out of the folder, and what it leads to would be copied; "
+                            "put the picture itself there")
         at = [k for k, part in enumerate(path.parts[:-1]) if part in ("images", "JPEGImages", "image_2")]
         parts = path.parts[at[0] + 1:] if at else path.parts
         names[file] = "_".join(parts) if form in ("voc", "kitti") else "/".join(parts)
@@ -104,14 +115,15 @@ def _coco(dataset: Dataset, folder: Path, names: Mapping[str, str], sources: Map
                     number = free
                 seen.add(number)
                 content["annotations"].append(_coco_entry(entries.get(row.annotation, {}), row, number, frame.image_id, ids[row.category]))
-        write_json(folder / f"{name}{ANNOTATIONS}", content)
+        finite = json.loads(json.dumps(content), parse_constant=lambda _: None)  # NaN and infinities of further keys are not json
+        write_json(folder / f"{name}{ANNOTATIONS}", finite)
     return []
 
 
 def _coco_entry(entry: dict, row: Any, number: object, image_id: object, category_id: int) -> dict:
     box = [row.x1, row.y1, row.width, row.height]
     written: Any = entry.get("bbox")
-    same = written is not None and all(abs(a - b) < 1e-9 * max(1, abs(a)) for a, b in zip(written, box, strict=True))
+    same = written is not None and all(abs(a - b) < 1e-9 * max(1, abs(a)) for a, b in zip(map(float, written), box, strict=True))
     kept = {key: value for key, value in entry.items() if key != "where"}
     more = {key: getattr(row, key) for key in ("distance", "visible") if pd.notna(getattr(row, key))}
     return {**more, **kept, "id": number, "image_id": image_id, "category_id": category_id, "bbox": list(written) if same else box,

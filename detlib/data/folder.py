@@ -1,10 +1,10 @@
 """A data set's folder, read: its annotations checked, and turned into the one in-memory form (coco.py)."""
 import hashlib
-import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,10 @@ from .augment import LEAST_PART
 from .clips import clip_rule
 from .coco import ANNOTATIONS, COLOURS, COLUMNS, DataError, Dataset, Frame, Source, Split, clip_and_number, derive_size_limits, safe_name
 from .formats import read_folder
+from .reading import about_folder, bytes_of, check_entries, json_of, number, short
 
 INVALID = ("raise", "drop", "clip")
+MOST_SIDE = 1_000_000  # px: no picture file is wider
 STRIP = 4.0  # width over height
 SLACK = 1.0  # px over the edge that many tools round to: cut without a word
 PARTS = {"images": ("id", "file_name", "width", "height"), "annotations": ("id", "image_id", "category_id", "bbox"), "categories": ("id", "name")}
@@ -33,7 +35,7 @@ def open_dataset(folder: str | Path, invalid: str = "raise", clips: str | None =
 
 def dataset_of(root: Path, about: dict, sources: dict[str, Source], invalid: str = "raise") -> Dataset:
     """The data set that `read_all` has read from a folder; `invalid` as in `open_dataset`."""
-    categories = tuple(dict.fromkeys(c["name"] for source in sources.values() for c in sorted(source.content["categories"], key=lambda c: c["id"])))
+    categories = tuple(dict.fromkeys(c["name"] for source in sources.values() for c in _listed(source)))
     splits = {name: _split(name, root, source, categories, invalid, about["panorama"], about["clip_names"]) for name, source in sources.items()}
     return Dataset(name=safe_name(about.get("name") or root.resolve().name), root=root, panorama=about["panorama"],
                    channels=tuple(about.get("channels") or _channels(splits)),
@@ -60,6 +62,8 @@ def read_all(folder: str | Path, clips: str | None = None, panorama: bool | None
         path.name.removesuffix(ANNOTATIONS): path for path in sorted(root.glob("*" + ANNOTATIONS)) if path.name != ANNOTATIONS}
     if own:
         sources = {name: _read(own[name]) for name in sorted(own, key=lambda n: (n != "train", n != "val", n))}
+        for source in sources.values():
+            _inside(source)
     else:
         found = _with_the_way(root, read_folder, root, clips=clips, **asked)
         sources = found.sources
@@ -82,52 +86,42 @@ def _with_the_way(root: Path, read: Callable, *arguments: object, **options: obj
         raise DataError(f"{error}{more}") from None
 
 
+def _inside(source: Source) -> None:
+    """Raise DataError for a picture that is named outside the data set's folder."""
+    for image in source.content["images"]:
+        path = PurePosixPath(image["file_name"])
+        if path.is_absolute() or ".." in path.parts:
+            raise DataError(f"{source.path}: image {image['id']}: the picture {short(image['file_name'])} lies outside the folder; move it inside")
+
+
 def open_annotations(path: str | Path, invalid: str = "raise") -> Split:
     """The boxes of one COCO json by itself, wherever it lies and without its pictures; `invalid` as in `open_dataset`."""
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file; name a COCO json")
     source = _read(path)
-    categories = tuple(c["name"] for c in sorted(source.content["categories"], key=lambda c: c["id"]))
+    categories = tuple(dict.fromkeys(c["name"] for c in _listed(source)))
     return _split(path.name.removesuffix(ANNOTATIONS).removesuffix(".json"), path.parent, source, categories, invalid)
-
-
-def about_folder(root: Path) -> dict:
-    """What a folder's dataset.json says, if it is there."""
-    path = root / "dataset.json"
-    try:
-        about = json.loads(path.read_text()) if path.is_file() else {}
-    except ValueError as error:
-        raise DataError(f"{path}: not readable as json ({error}); correct or remove it") from None
-    if not isinstance(about, dict):
-        raise DataError(f"{path}: it must hold one json object; correct or remove it")
-    return about
 
 
 def _read(path: Path) -> Source:
     """An annotation file's content, with its parts checked to be there, and the fingerprint of its bytes."""
-    text = path.read_bytes()
-    fingerprint = hashlib.sha256(text).hexdigest()
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not readable as json ({error}); write the file again") from None
-    for part, keys in PARTS.items():
-        if not isinstance(content, dict) or not isinstance(content.get(part), list):
-            raise DataError(f"{path}: no list '{part}'; a COCO file has the lists images, annotations and categories")
-        for number, entry in enumerate(content[part]):
-            if not isinstance(entry, dict) or not all(key in entry for key in keys):
-                missing = [key for key in sorted(keys) if not isinstance(entry, dict) or key not in entry]
-                raise DataError(f"{path}: {part}[{number}] lacks {', '.join(missing)}; add it")
-    return Source(path, content, fingerprint)
+    content = json_of(path)
+    check_entries(path, content, PARTS)
+    return Source(path, content, hashlib.sha256(bytes_of(path)).hexdigest())
+
+
+def _listed(source: Source) -> list[dict]:
+    """A source's classes in the order of their ids, numbers before texts."""
+    return sorted(source.content["categories"], key=lambda c: (isinstance(c["id"], str), c["id"]))
 
 
 def _once(source: Source) -> None:
     for part in PARTS:
         ids = [entry["id"] for entry in source.content[part]]
         if len(set(ids)) < len(ids):
-            twice = pd.Series(ids)[pd.Series(ids).duplicated()].iloc[0]
-            raise DataError(f"{source.path}: {part} has id {twice} more than once; give each its own")
+            twice = Counter(ids).most_common(1)[0][0]
+            raise DataError(f"{source.path}: {part} has id {short(twice)} more than once; give each its own")
 
 
 def frames_of(source: Source, clip_names: bool = True) -> tuple[Frame, ...]:
@@ -135,8 +129,9 @@ def frames_of(source: Source, clip_names: bool = True) -> tuple[Frame, ...]:
     frames = []
     for image in source.content["images"]:
         hw = (image["height"], image["width"])
-        if not all(isinstance(side, int) and side > 0 for side in hw):
-            raise DataError(f"{source.path}: image {image['id']} ({image['file_name']!r}) has width {hw[1]!r} and height {hw[0]!r}; correct them")
+        if not all(isinstance(side, int) and 0 < side < MOST_SIDE for side in hw):
+            raise DataError(f"{source.path}: image {image['id']} ({short(image['file_name'])}) has width {short(hw[1])} and height {short(hw[0])}; "
+                            "correct them")
         named = clip_and_number(image["file_name"]) if clip_names else (Path(image["file_name"]).with_suffix("").as_posix(), 0)
         frames.append(Frame(image["id"], image["file_name"], hw, *named))
     return tuple(sorted(frames, key=lambda f: (f.clip, f.number, f.file_name)))
@@ -178,7 +173,7 @@ def _numbers(boxes: list) -> np.ndarray:
     """(M, 4) float64; a row that is not four numbers becomes NaN."""
     try:
         return np.array(boxes, np.float64).reshape(len(boxes), 4)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return np.array([_four(box) for box in boxes], np.float64).reshape(-1, 4)
 
 
@@ -204,12 +199,12 @@ def fault_text(source: Source, row: pd.Series, frames: Sequence[Frame]) -> str:
     """What is wrong with an annotation, in words; `row` is one of `annotation_table`."""
     entry = source.content["annotations"][row["entry"]]
     if row["fault"] == "image":
-        return f"image_id {entry['image_id']} is not in images"
+        return f"image_id {short(entry['image_id'])} is not in images"
     if row["fault"] == "category":
-        return f"category_id {entry['category_id']} is not in categories"
+        return f"category_id {short(entry['category_id'])} is not in categories"
     if row["fault"] == "numbers":
         not_numbers = any(math.isnan(v) for v in _four(entry["bbox"])) and "nan" not in str(entry["bbox"]).lower()
-        return f"bbox {entry['bbox']!r} is not four numbers" if not_numbers else f"bbox {entry['bbox']} is not finite"
+        return f"bbox {str(entry['bbox'])[:100]} is not {'four numbers' if not_numbers else 'finite'}"
     if row["fault"] in ("width", "height"):
         return f"box {row['fault']} is {row[row['fault']]:g}"
     height, width = frames[row["frame"]].image_hw
@@ -219,7 +214,7 @@ def fault_text(source: Source, row: pd.Series, frames: Sequence[Frame]) -> str:
 def annotation_name(source: Source, row: pd.Series, frames: Sequence[Frame]) -> str:
     """Where an annotation stands: its number and picture, and in forms of many files its file and line."""
     entry = source.content["annotations"][row["entry"]]
-    picture = repr(frames[row["frame"]].file_name) if row["frame"] >= 0 else entry["image_id"]
+    picture = repr(frames[row["frame"]].file_name) if row["frame"] >= 0 else short(entry["image_id"])
     return f"{entry['where']} (image {picture})" if "where" in entry else f"annotation {entry['id']} (image {picture})"
 
 
@@ -252,7 +247,7 @@ def _boxes(table: pd.DataFrame, entries: list[dict], frames: Sequence[Frame], ca
     category = pd.Categorical(table["category"], categories)
     boxes = table[["x1", "y1", "x2", "y2"]].astype("float64")
     width, height = boxes["x2"] - boxes["x1"], boxes["y2"] - boxes["y1"]
-    written = pd.Series([a.get("area") for a in chosen], dtype="float64")
+    written = pd.Series([number(a.get("area")) for a in chosen], dtype="float64").replace([-math.inf, math.inf], math.nan)
     ids, clips = (pd.Series([getattr(f, name) for f in frames], dtype=None if frames else "object").to_numpy()[frame]
                   for name in ("image_id", "clip"))
     whole = written.notna() & table["fault"].eq("") & ~table.duplicated("entry", keep=False)  # of a cut box the area written is no longer its area
@@ -260,4 +255,4 @@ def _boxes(table: pd.DataFrame, entries: list[dict], frames: Sequence[Frame], ca
         frame=frame, image_id=ids, clip=clips, label=category.codes.astype("int64") + 1, category=category, width=width,
         height=height, size=np.sqrt(width * height), aspect=width / height, area=written.where(whole, width * height),
         crowd=table["crowd"], annotation=[a["id"] for a in chosen],
-        **{key: pd.Series([a.get(key, math.nan) for a in chosen], dtype="float64") for key in ("distance", "visible")})[COLUMNS]
+        **{key: pd.Series([number(a.get(key)) for a in chosen], dtype="float64") for key in ("distance", "visible")})[COLUMNS]

@@ -1,6 +1,7 @@
 """Data sets of other forms: which one a folder holds is found by content, its splits as it says or as they are asked for."""
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from . import kitti, voc, yolo
 from .clips import clip_rule
 from .coco import DataError, Source, clip_and_number
 from .forms import Found, Pictures, ids_of_list, split_name, splits_of_folders
+from .reading import check_entries, check_name, json_of, plain_files
 
 HOW = ("--splits share=0.2 (so many of the pictures to val), clips=0.2 (whole clips), folder (by the pictures' folders), "
        "or train=FILE.txt val=FILE.txt (lists of pictures)")
@@ -51,6 +53,10 @@ def read_folder(root: str | Path, form: str | None = None, classes: Sequence[str
     content = FORMS[form][1](root, pictures, found[form], classes)
     if not content.images:
         raise DataError(f"{root}: {form} annotations, and no picture that they belong to")
+    for image in content.images:
+        check_name(image["file_name"], "file_name", f"{root}: a picture")
+    for kind in content.categories:
+        check_name(kind["name"], "name", f"{root}: a class")
     parts = _parts(root, content, splits, seed, clips)
     if left := len(content.images) - len({k for ids in parts.values() for k in ids}):
         content.notes.append(f"{left} pictures are in none of the splits {', '.join(parts)} and are left out.")
@@ -122,36 +128,29 @@ def _by_share(root: Path, content: Found, kind: str, text: str, seed: int, clips
 
 
 def _by_list(content: Found, file: Path, name: str) -> list:
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise DataError(f"--splits {name}={file}: no such file; name a text file with one picture a line")
     return ids_of_list(file, content.images)
 
 
 def coco_files(root: Path, pictures: Pictures) -> list[Path]:
     """The json files in a folder that have COCO's three lists."""
-    return [file for file in sorted(root.rglob("*.json")) if not _hidden(root, file) and _is_coco(file)]
-
-
-def _hidden(root: Path, file: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(root).parts)
+    return [file for file in plain_files(root, "*.json") if _is_coco(file)]
 
 
 def _is_coco(file: Path) -> bool:
     try:
-        content = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        content = json_of(file)
+    except DataError:
         return False
     return isinstance(content, dict) and all(isinstance(content.get(part), list) for part in ("images", "annotations", "categories"))
 
 
 def _contents(files: Sequence[Path]) -> dict[Path, dict]:
     """COCO files with what reading needs checked to be there; values that are wrong are left to the checks that follow."""
-    contents = {file: json.loads(file.read_bytes()) for file in files}
+    contents = {file: json_of(file) for file in files}
     for file, content in contents.items():
-        for part, keys in NEEDED.items():
-            for number, entry in enumerate(content[part]):
-                if missing := [key for key in keys if not isinstance(entry, dict) or entry.get(key) in (None, "")]:
-                    raise DataError(f"{file}: {part}[{number}] lacks {', '.join(missing)}; add it")
+        check_entries(file, content, NEEDED)
         ids = Counter(str(image["id"]) for image in content["images"])
         if twice := [k for k, count in ids.items() if count > 1]:
             raise DataError(f"{file}: images has id {twice[0]} more than once; give each its own")

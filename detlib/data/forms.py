@@ -8,10 +8,11 @@ from functools import cached_property
 from itertools import takewhile
 from pathlib import Path, PurePath, PurePosixPath
 
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
 from .coco import DataError
-from .pictures import PICTURES
+from .pictures import PICTURES, UNREADABLE, opened
+from .reading import lines_of, short
 
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
 
@@ -73,7 +74,7 @@ class Pictures:
             path = PurePosixPath(*[part for part in path.parts if part not in ("/", "..")])
         else:
             for place in (self.root / path, *(folder / path for folder in beside)):
-                if place.is_file() and place.is_relative_to(self.root):
+                if os.path.isfile(place) and place.is_relative_to(self.root):
                     return place.relative_to(self.root).as_posix()
         same = _closest(path, self.by_name.get(path.name, []))
         if len(same) > 1 and split:
@@ -90,9 +91,9 @@ class Pictures:
             return {"width": said["width"], "height": said["height"]}
         path = self.root / place
         try:
-            with Image.open(path) as picture:
+            with opened(path) as picture:
                 width, height = ImageOps.exif_transpose(picture).size if picture.getexif().get(0x0112, 1) != 1 else picture.size
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except UNREADABLE as error:
             raise DataError(f"{path}: its annotations say no size, and the picture cannot be read ({error}); replace it or take it out") from None
         return {"width": width, "height": height}
 
@@ -130,18 +131,10 @@ def ids_of_list(file: Path, images: Sequence[dict]) -> list:
         path = PurePosixPath(line.replace("\\", "/"))
         same = _closest(path, list(named.get(path.name, ())))
         if len(same) != 1:
-            raise DataError(f"{file}: {line!r} is no picture of this data set; bring it, or take the line out" if not same else
-                            f"{file}: {line!r} could be {same[0]} or {same[1]}; write it with its folders")
+            raise DataError(f"{file}: {short(line)} is no picture of this data set; bring it, or take the line out" if not same else
+                            f"{file}: {short(line)} could be {same[0]} or {same[1]}; write it with its folders")
         ids[named[path.name][same[0]]] = True
     return list(ids)
-
-
-def lines_of(file: Path) -> list[str]:
-    """A text file's lines; raises DataError where it is no text."""
-    try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: not readable as text ({error}); write the file again") from None
 
 
 def numbers(words: list[str], file: Path, line: int) -> list[float]:
@@ -149,4 +142,4 @@ def numbers(words: list[str], file: Path, line: int) -> list[float]:
     try:
         return [float(word) for word in words]
     except ValueError:
-        raise DataError(f"{file} line {line}: {' '.join(words)!r} are not all numbers; correct the line") from None
+        raise DataError(f"{file} line {line}: {short(' '.join(words))} are not all numbers; correct the line") from None

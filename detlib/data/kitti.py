@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .coco import DataError
-from .forms import Found, Pictures, lines_of, numbers
+from .forms import Found, Pictures, numbers
+from .reading import bytes_of, lines_of, plain_files
 
 COLUMNS = ("truncated", "occluded", "alpha", "left", "top", "right", "bottom", "height_m", "width_m", "length_m", "x_m", "y_m", "z_m", "rotation_y")
 UNKNOWN = (-1, -1, -10, 0, 0, 0, 0, -1, -1, -1, -1000, -1000, -1000, -10)  # what the development kit writes for what is not known
@@ -16,12 +17,12 @@ SPLITS = ("train", "val")  # the benchmark's test pictures have no labels, and t
 
 def files(root: Path, pictures: Pictures) -> list[Path]:
     """The label files in a folder: in a folder whose name begins with `label`, lines of 15 or 16 columns that begin with a word."""
-    found = [file for file in sorted(root.rglob("label*/*.txt")) if not any(part.startswith(".") for part in file.relative_to(root).parts)]
+    found = plain_files(root, "label*/*.txt")
     return found if any(_is_label(file) for file in found) else []
 
 
 def _is_label(file: Path) -> bool:
-    words = next((line.split() for line in file.read_text(errors="replace").splitlines() if line.strip()), [])
+    words = next((line.split() for line in bytes_of(file).decode(errors="replace").splitlines() if line.strip()), [])
     return len(words) in (15, 16) and not words[0].replace(".", "").lstrip("-").isdecimal()
 
 
@@ -69,7 +70,7 @@ def _picture(root: Path, file: Path, pictures: Pictures) -> str:
 def _splits(root: Path, found: Found) -> None:
     """The lists of ImageSets; raises DataError for a picture listed that has no labels."""
     place_of = {Path(image["file_name"]).stem: image["id"] for image in found.images}
-    for file in sorted(root.rglob("ImageSets/*.txt")):
+    for file in plain_files(root, "ImageSets/*.txt"):
         if file.stem in SPLITS:
             names = [line.strip() for line in lines_of(file) if line.strip()]
             if missing := [name for name in names if name not in place_of]:

@@ -6,18 +6,19 @@ import io
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from functools import lru_cache
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from zlib import Z_HUFFMAN_ONLY
 
 import numpy as np
 from PIL import Image
 
-from ..files import write_atomic
+from ..files import alone, tidy, write_atomic
 from .objects import BALL, HOUSE, LEAF
 from .rays import FACES, Caster, Hits, Sensor
 from .streets import BACKDROP, CELL, CLASSES, GROUND, MATERIALS, PERIOD, SKY, Scene, Street
@@ -232,10 +233,20 @@ def simulate(folder: str | Path, splits: tuple[str, ...] = ("train", "val"), sen
     clips = {part: clips.get(part, CLIPS[part]) for part in FIRST_CLIP}
     if max(clips["train"], clips["val"]) > FIRST_CLIP["val"] or min(clips.values()) < 1 or frames_per_clip < 1:
         raise ValueError(f"clips {clips}: train and val take 1 to {FIRST_CLIP['val']}, extension 1 or more, and a clip 1 frame or more")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: a file, not a folder; name another with --out")
     settings = {"name": "simulated", "panorama": sensor.panorama, "channels": ["intensity", "ambient", "range"], "size_limits": SIZE_LIMITS,
                 "simulator": VERSION, "seed": seed, "frames_per_clip": frames_per_clip, "clips": clips, "sensor": asdict(sensor)}
     settings = json.loads(json.dumps(settings))  # tuples become lists, as they are read
-    done = _claim(folder, settings)
+    with alone(folder, wait=True):
+        _complete(folder, settings, splits, sensor, processes, images, progress)
+    return folder
+
+
+def _complete(folder: Path, settings: dict, splits: tuple[str, ...], sensor: Sensor, processes: int | None, images: bool,
+              progress: Callable[[int, int, str], None] | None) -> None:
+    """Makes what is missing of a data set with these settings."""
+    done, clips, frames_per_clip, seed = _claim(folder, settings), settings["clips"], settings["frames_per_clip"], settings["seed"]
     for split in splits:
         numbers = [(part, FIRST_CLIP[part] + i) for part in PARTS[split] for i in range(clips[part])]
         json_path = folder / f"{split}_annotations.json"
@@ -254,7 +265,13 @@ def simulate(folder: str | Path, splits: tuple[str, ...] = ("train", "val"), sen
             done = [name for name in PARTS if name in (*done, split)]
             write_atomic(folder / "dataset.json", json.dumps({**settings, "splits": done}, indent=1).encode())
     shutil.rmtree(folder / ".parts", ignore_errors=True)
-    return folder
+    for place in (folder, *(folder / "images").glob("*")):
+        tidy(place)
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when the process that started it is killed; by itself it would wait for work for ever."""
+    threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
 
 
 def _run(tasks: list[tuple], processes: int | None, progress: Callable[..., object]) -> None:
@@ -266,7 +283,7 @@ def _run(tasks: list[tuple], processes: int | None, progress: Callable[..., obje
             _clip(*task)
             progress(count, len(tasks))
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         waiting = [pool.submit(_clip, *task) for task in tasks]
         for count, future in enumerate(as_completed(waiting), 1):
             future.result()

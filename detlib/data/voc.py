@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 from .coco import DataError
-from .forms import Found, Pictures, lines_of, splits_of_folders
+from .forms import Found, Pictures, splits_of_folders
+from .reading import bytes_of, lines_of, plain_files
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 KEPT = ("pose", "truncated", "occluded")  # of an object, for a round trip
@@ -19,14 +20,13 @@ KEPT = ("pose", "truncated", "occluded")  # of an object, for a round trip
 
 def files(root: Path, pictures: Pictures) -> list[Path]:
     """The xml files in a folder that are VOC annotations by their root element, and damaged ones beside them, for an error to name."""
-    found = [file for file in sorted(root.rglob("*.xml")) if not any(part.startswith(".") for part in file.relative_to(root).parts)]
+    found = plain_files(root, "*.xml")
     places = {file.parent for file in found if _is_voc(file)}
     return [file for file in found if file.parent in places]
 
 
 def _is_voc(file: Path) -> bool:
-    with open(file, "rb") as opened:
-        return re.search(rb"<annotation[\s>]", opened.read(2000)) is not None
+    return re.search(rb"<annotation[\s>]", bytes_of(file)[:2000]) is not None
 
 
 def read(root: Path, pictures: Pictures, files: Sequence[Path], classes: Sequence[str] | None) -> Found:
@@ -36,7 +36,8 @@ def read(root: Path, pictures: Pictures, files: Sequence[Path], classes: Sequenc
     for number, file in enumerate(files, start=1):
         tree = _tree(file)
         place = _picture(file, tree, pictures)
-        said = {side: int(value) for side in ("width", "height") if (value := (tree.findtext(f"size/{side}") or "").strip()).isdecimal()}
+        sides = {side: (tree.findtext(f"size/{side}") or "").strip() for side in ("width", "height")}
+        said = {side: int(value) for side, value in sides.items() if value.isdecimal() and len(value) < 8}
         found.images.append({"id": number, "file_name": place, **pictures.size(place, said)})
         place_of.setdefault(file.stem, []).append(number)
         for k, thing in enumerate(tree.iter("object"), start=1):
@@ -80,7 +81,7 @@ class _Builder(ElementTree.TreeBuilder):
 
 def _tree(file: Path) -> ElementTree.Element:
     try:
-        return ElementTree.fromstring(file.read_bytes(), ElementTree.XMLParser(target=_Builder()))
+        return ElementTree.fromstring(bytes_of(file), ElementTree.XMLParser(target=_Builder()))
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise DataError(f"{file}: not readable as xml ({error}); write the file again") from None
 
@@ -96,7 +97,7 @@ def _box(thing: ElementTree.Element, file: Path, number: int) -> list[float]:
 def _splits(root: Path, found: Found, place_of: dict[str, list[int]]) -> None:
     """train, val and test of ImageSets/Main, else of the folders' names; trainval only where there is nothing else. Names may hold spaces."""
     lists = {}
-    for file in sorted(root.rglob("ImageSets/Main/*.txt")):
+    for file in plain_files(root, "ImageSets/Main/*.txt"):
         if file.stem in ("train", "val", "test", "trainval"):
             lists[file.stem] = (file, [line.strip() for line in lines_of(file) if line.strip()])
     if {"train", "val"} & lists.keys():

@@ -3,15 +3,16 @@
 A line with more numbers is a polygon, `class x1 y1 x2 y2 ...`, and counts as the box around it; with `kpt_shape` in data.yaml they are keypoints
 behind the box, and left out, as is a score. A picture without a text file has no objects.
 """
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from .coco import DataError
-from .forms import Found, Pictures, ids_of_list, lines_of, numbers, split_name, splits_of_folders
+from .forms import Found, Pictures, ids_of_list, numbers, split_name, splits_of_folders
+from .reading import bytes_of, lines_of, plain_files, short, yaml_of
 
+MOST_CLASSES = 100_000  # more than the largest list of classes has
 NAMES = ("classes.txt", "obj.names", "names.txt")
 NOTES = {"without": "pictures without a label file count as pictures without objects", "polygon": "polygons count as the boxes around them",
          "score": "scores (a sixth column) are left out", "posed": "objects' keypoints are left out, their boxes are kept",
@@ -20,7 +21,7 @@ NOTES = {"without": "pictures without a label file count as pictures without obj
 
 def files(root: Path, pictures: Pictures) -> list[Path]:
     """The label files in a folder: those that belong to a picture by name and place, and hold lines of numbers."""
-    found = [label for file in pictures.files if (label := _label(root, file)).is_file()]
+    found = [label for file in pictures.files if os.path.isfile(label := _label(root, file))]
     return found if any(map(_is_label, found)) else []
 
 
@@ -34,7 +35,7 @@ def _label(root: Path, picture: Path) -> Path:
 
 
 def _is_label(file: Path) -> bool:
-    words = next((line.split() for line in file.read_text(errors="replace").splitlines() if line.strip()), [])
+    words = next((line.split() for line in bytes_of(file).decode(errors="replace").splitlines() if line.strip()), [])
     return len(words) >= 5 and words[0].isdecimal() and all(_is_number(word) for word in words)
 
 
@@ -79,15 +80,15 @@ def read(root: Path, pictures: Pictures, files: Sequence[Path], classes: Sequenc
 def _no_orphans(root: Path, labels: set[Path]) -> None:
     """Raises DataError for a label file, with objects, to which no picture belongs."""
     places = {label.parent for label in labels}
-    for file in sorted(root.rglob("*.txt")):
+    for file in plain_files(root, "*.txt"):
         if file not in labels and (file.parent in places or "labels" in file.relative_to(root).parts[:-1]) and _is_label(file):
             raise DataError(f"{file}: no picture belongs to these labels by name and place; bring the picture, or take the labels away")
 
 
 def _object(words: list[str], file: Path, line: int, posed: bool) -> tuple[int, list[float]]:
     """Class number and box (x, y, w, h) as shares."""
-    if len(words) < 5 or not words[0].removesuffix(".0").isdecimal():
-        raise DataError(f"{file} line {line}: {' '.join(words)[:60]!r} is not `class cx cy w h`; correct the line")
+    if len(words) < 5 or not words[0].removesuffix(".0").isdecimal() or float(words[0]) >= MOST_CLASSES:
+        raise DataError(f"{file} line {line}: {short(' '.join(words))} is not `class cx cy w h`; correct the line")
     values = numbers(words[1:], file, line)
     if len(values) in (4, 5) or posed:  # a fifth is a score
         cx, cy, w, h = values[:4]
@@ -102,10 +103,7 @@ def _about(root: Path, classes: Sequence[str] | None) -> tuple[Path, dict] | Non
     """The yaml file of the data set, the one that has `names`; several are an error, and with `classes` named none of them counts."""
     found = []
     for file in sorted([*root.glob("*.y*ml"), *root.glob("*/*.y*ml")]):
-        try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-            raise DataError(f"{file}: not readable as yaml ({str(error).splitlines()[0]}); correct or remove it") from None
+        content = yaml_of(file)
         if isinstance(content, dict) and "names" in content:
             found.append((file, content))
     if len(found) > 1 and not classes:
@@ -116,15 +114,16 @@ def _about(root: Path, classes: Sequence[str] | None) -> tuple[Path, dict] | Non
 
 def _names(root: Path, about: tuple[Path, dict] | None, classes: Sequence[str] | None, counts: Counter) -> list[str]:
     lists = [(about[0], _of_yaml(*about))] if about and not classes else []
-    for file in [] if classes else [file for name in NAMES for file in sorted(root.rglob(name))]:
+    for file in [] if classes else [file for name in NAMES for file in plain_files(root, name)]:
         lists.append((file, [line.strip() for line in lines_of(file) if line.strip()]))
     if differing := [(file, names) for file, names in lists if names != lists[0][1]]:
         raise DataError(f"{root}: two readings of the classes, {', '.join(lists[0][1][:8])} ({lists[0][0].relative_to(root)}) and "
                         f"{', '.join(differing[0][1][:8])} ({differing[0][0].relative_to(root)}); name them with --classes, or move one away")
     names = list(classes or (lists[0][1] if lists else ()))
     if not names:
-        seen = ", ".join(f"{kind} ({count:,} times)" for kind, count in sorted(counts.items()))
-        dummy = " ".join(f"name{k}" for k in range(max(counts, default=0) + 1))
+        seen = ", ".join(f"{kind} ({count:,} times)" for kind, count in sorted(counts.items())[:30])
+        most = max(counts, default=0)
+        dummy = " ".join(f"name{k}" for k in range(most + 1)) if most < 30 else f"name0 name1 ... name{most}"
         raise DataError(f"{root}: YOLO labels without names of their classes; the numbers are {seen}; name them in the order of their numbers: "
                         f"--classes {dummy}")
     if counts and max(counts) >= len(names):
@@ -139,8 +138,9 @@ def _of_yaml(file: Path, content: dict) -> list[str]:
     """The classes of data.yaml, a list or a number for each; raises DataError where their numbers leave one out."""
     said = content["names"]
     if isinstance(said, list):
-        return [str(name) for name in said]
-    named = {int(k): str(name) for k, name in said.items() if str(k).isdecimal()} if isinstance(said, dict) else {}
+        said = dict(enumerate(said))
+    plain = [(k, name) for k, name in said.items() if _is_plain(k) and _is_plain(name)] if isinstance(said, dict) else []
+    named = {int(k): str(name) for k, name in plain if str(k).isdecimal()}
     if not named or len(named) < len(said) or sorted(named) != list(range(len(named))):
         raise DataError(f"{file}: names must be a list of classes, or a class for each number from 0; correct it, or name them with --classes")
     return [named[k] for k in range(len(named))]
@@ -160,14 +160,19 @@ def _splits(root: Path, found: Found, about: tuple[Path, dict] | None) -> None:
 
 
 def _listed(value: object) -> list[str]:
-    return [] if not value else [str(v) for v in value] if isinstance(value, list) else [str(value)]
+    return [] if not value else [str(v) for v in value if _is_plain(v)] if isinstance(value, list) else [str(value)] if _is_plain(value) else []
+
+
+def _is_plain(value: object) -> bool:
+    """Not a list or a table, which by yaml's aliases may be larger than the memory when it is written out."""
+    return isinstance(value, str | int | float | None)
 
 
 def _under(root: Path, home: Path, base: Path, place: str, found: Found) -> list[int]:
     """Ids of the images in a folder, or a list, that data.yaml names; its `path` is often another machine's: its own place counts, too."""
     relative = [part for part in Path(place).parts if part not in ("..", ".", "/")]
     for start in (home / base, home, root):
-        if (start / place).is_file() and place.endswith(".txt"):
+        if place.endswith(".txt") and os.path.isfile(start / place):
             return ids_of_list(start / place, found.images)
     return [image["id"] for image in found.images if _contains(Path(image["file_name"]).parts[:-1], relative)]
 

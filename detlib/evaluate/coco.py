@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.coco import Dataset, Split
-from ..files import write_atomic
+from ..files import Unwritable, write_atomic
 from ..runs import Run
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # IoU
@@ -70,14 +70,17 @@ def kept_detections(run: Run, dataset: Dataset) -> Detections:
     split = dataset["val"]
     if run.config["data"]["val"] != split.fingerprint:
         raise ValueError(f"{run.folder} was validated on other boxes than {split.name} of {dataset.key} has: open the data it was trained on")
-    path, state = run.folder / "detections.npz", (run.folder / "detections.json").stat()
-    mark = [state.st_size, state.st_mtime_ns]
-    with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(path) as kept:
+    path, mark = run.folder / "detections.npz", []
+    with contextlib.suppress(OSError):
+        state = (run.folder / "detections.json").stat()
+        mark = [state.st_size, state.st_mtime_ns]
+    with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(path, allow_pickle=False) as kept:
         if kept["of"].tolist() == mark:
             return Detections(*(kept[name] for name in ARRAYS))
     found = Detections.from_coco(run.detections(), split)
     np.savez(file := io.BytesIO(), of=mark, **{name: getattr(found, name) for name in ARRAYS})
-    write_atomic(path, file.getvalue())
+    with contextlib.suppress(Unwritable):  # then it is made again the next time
+        write_atomic(path, file.getvalue())
     return found
 
 

@@ -7,13 +7,15 @@ where seeds or clips are few (Welch 1947).
 """
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from scipy.stats import t
 
 from ..data.coco import Dataset, Split
-from ..files import write_atomic
+from ..files import Unwritable, write_atomic
 from ..runs import Run
 from .coco import RECALLS, THRESHOLDS, ClassMatches, kept_detections, match_detections
 
@@ -93,14 +95,19 @@ def resampled_classes(run: Run, dataset: Dataset | None) -> tuple[np.ndarray, in
     """
     path = kept_resamples(run)
     if path.is_file() or dataset is None:
-        with np.load(path) as kept:
-            return kept["ap"], int(kept["clips"])
+        try:
+            with np.load(path, allow_pickle=False) as kept:
+                return kept["ap"], int(kept["clips"])
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            if dataset is None:
+                raise ValueError(f"{path}: not there or damaged ({error}); it is made anew where the data are at hand") from None
     split = dataset["val"]
     weights = np.concatenate([np.ones((1, len(split))), clip_weights(split)])
     matches = match_detections(kept_detections(run, dataset), split, {})
     values = np.stack([resampled_ap(m, weights) for m in matches], axis=1)
     np.savez(file := io.BytesIO(), ap=values, clips=len(split.clips))
-    write_atomic(path, file.getvalue())
+    with suppress(Unwritable):  # then they are computed again the next time
+        write_atomic(path, file.getvalue())
     return values, len(split.clips)
 
 

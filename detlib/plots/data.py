@@ -291,7 +291,7 @@ def clip_classes(splits: Mapping[str, Split], most: int = 40) -> Figure:
                          "Boxes per frame, clip by clip", note(splits, legend, cut), sharex=True, height_ratios=heights)
     for ax, (name, table) in zip(axes[:, 0], tables.items(), strict=True):
         if (table > 0).any(axis=None):
-            sns.heatmap(table.where(table > 0), norm=norm, cmap="mako_r", cbar=False, linewidths=0.5, ax=ax,
+            sns.heatmap(table.where(table > 0), norm=norm, cmap="mako_r", cbar=False, linewidths=0.5, ax=ax, xticklabels=False, yticklabels=False,
                         annot=wide_rows and len(table.columns) <= 12, fmt=".2g", annot_kws={"fontsize": 9})
         ax.grid(False)
         ax.set(title=plain(name), xlabel="", ylabel="clip (frames)" if len(table) > 4 and wide_rows else "" if wide_rows else "clips")

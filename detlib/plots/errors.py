@@ -94,11 +94,12 @@ def _cost_heat(axis: Axes, table: pd.DataFrame, name: str) -> None:
         most = np.nanmax(values.loc[list(kinds)].to_numpy(), initial=0.01)
         hidden = values.isna() | ~np.isin(values.index, kinds)[:, None]
         sns.heatmap(values, mask=hidden, ax=axis, cmap=colours, vmin=0, vmax=most, annot=texts, fmt="", linewidths=1.5, cbar=False,
-                    annot_kws={"fontsize": 7.5 if small else 9.5})
+                    xticklabels=False, yticklabels=False, annot_kws={"fontsize": 7.5 if small else 9.5})
     ap50 = ["no objects" if np.isnan(v) else f"AP50 {_short(v, 2)}" for v in table.attrs["AP50"]]
     names = [f"{plain(c, 14)}\n{a}" for c, a in zip(["all (mean)", *values.columns[1:]], ap50, strict=True)]
-    axis.set_xticklabels(names, rotation=60 if small else 0, ha="right" if small else "center", fontsize=8 if len(names) > 9 else 9)
-    axis.set_yticklabels([f"{kind} ({number:,})" for kind, number in table[NUMBER].items()], rotation=0)
+    axis.set_xticks(np.arange(len(names)) + 0.5, names, rotation=60 if small else 0, ha="right" if small else "center",
+                    fontsize=8 if len(names) > 9 else 9)
+    axis.set_yticks(np.arange(len(table)) + 0.5, [f"{kind} ({number:,})" for kind, number in table[NUMBER].items()], rotation=0)
     axis.grid(visible=False)
     axis.axhline(len(TYPES), color="white", linewidth=8)
     axis.axvline(1, color="white", linewidth=6)
