@@ -1,6 +1,5 @@
 """A finished run trained again from its record, in a folder that is thrown away, and compared with what it was."""
 import json
-import os
 import tempfile
 from importlib.metadata import version
 from itertools import zip_longest
@@ -11,7 +10,6 @@ import torch
 
 from . import runs
 from .anchors import STRIDES, AnchorSpec
-from .data.coco import Dataset
 from .files import write_json
 from .machine import devices
 from .predict import finished_run
@@ -25,7 +23,8 @@ def rerun(folder: str | Path, data: str | None = None, invalid: str | None = Non
     and notes on what is not as it was. Raises ValueError where the data or the settings are no longer those of the record.
     """
     run = finished_run(folder)
-    dataset, config = _data(run, data, invalid), run.config
+    splits = ("train", "val", run.experiment.split)
+    dataset, config = runs.open_data(data or runs.data_of(run), run.experiment.profile, splits=splits, invalid=invalid), run.config
     spec = AnchorSpec(STRIDES, tuple(tuple(map(tuple, shapes)) for shapes in config["anchors"]), run.experiment.anchors)
     now = json.loads(json.dumps(configuration(run.experiment, dataset, spec)))
     if changed := runs.config_differences(config, now):
@@ -41,14 +40,6 @@ def rerun(folder: str | Path, data: str | None = None, invalid: str | None = Non
             return _compared(run, again) | {"notes": _notes(config)}
     finally:
         torch.set_num_threads(threads)
-
-
-def _data(run: runs.Run, data: str | None, invalid: str | None) -> Dataset:
-    name = run.config["data"]["name"]
-    data = data or os.environ.get("DETLIB_DATA") or ("simulated" if name == "simulated" else None)
-    if not data:
-        raise ValueError(f"{run.folder} was trained on {name}: name that data set's folder with --data")
-    return runs.open_data(data, run.experiment.profile, splits=("train", "val", run.experiment.split), invalid=invalid)
 
 
 def _compared(then: runs.Run, now: runs.Run) -> dict[str, Any]:

@@ -142,7 +142,7 @@ TYPED = [
     ("import data --splits tarin", "--splits tarin: not one of"),
     ("import data --splits train=nowhere.txt val=nowhere.txt", "nowhere.txt: no such file; name a text file"),
     ("rerun nowhere", "nowhere: no finished run"),
-    ("rerun run", "name that data set's folder with --data"),
+    ("rerun run", "say where it lies, --data FOLDER"),
     ("rerun run --data others", "it cannot be repeated here: categories"),
     # what argparse finds
     ("tarin adam", "invalid choice: 'tarin'"),

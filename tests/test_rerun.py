@@ -39,7 +39,7 @@ def test_a_run_repeats_bit_by_bit_and_is_not_touched(data, capsys):
 def test_what_cannot_be_repeated_says_why(data, tmp_path, capsys):
     run = fit(rung("adam", "smoke"), data, progress=False)
     assert main(["rerun", str(run.folder)]) == 2
-    assert "was trained on tiny: name that data set's folder with --data" in capsys.readouterr().err
+    assert "was trained on tiny, which is not in" in capsys.readouterr().err
     path = data.root / "train_annotations.json"
     path.write_text(path.read_text().replace('"car"', '"bus"'))
     assert main(["rerun", str(run.folder), "--data", str(data.root)]) == 2
