@@ -154,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except (ValueError, OSError, FloatingPointError) as error:
         trouble = TROUBLE.get(error.errno or 0) if isinstance(error, OSError) else None
-        what = f"{getattr(error, 'filename', None) or error}: {trouble}; then call it again" if trouble else error
+        what = f"{getattr(error, 'filename', None) or error}: {trouble}; then call it again" if trouble else str(error)
         print(f"detlib: {what}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

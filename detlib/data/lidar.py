@@ -272,7 +272,10 @@ def _complete(folder: Path, settings: dict, splits: tuple[str, ...], sensor: Sen
 def _end_with_parent() -> None:
     """Let this worker end when the process that started it is killed; by itself it would wait for work for ever."""
     if parent := parent_process():
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+        def end() -> None:
+            parent.join()
+            os._exit(1)
+        threading.Thread(target=end, daemon=True).start()
 
 
 def _run(tasks: list[tuple], processes: int | None, progress: Callable[..., object]) -> None:
