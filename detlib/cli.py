@@ -153,8 +153,9 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout = None
         return 0
     except (ValueError, OSError, FloatingPointError) as error:
-        trouble = TROUBLE.get(getattr(error, "errno", None))
-        print(f"detlib: {f'{error.filename or error}: {trouble}; then call it again' if trouble else error}", file=sys.stderr)
+        trouble = TROUBLE.get(error.errno or 0) if isinstance(error, OSError) else None
+        what = f"{getattr(error, 'filename', None) or error}: {trouble}; then call it again" if trouble else str(error)
+        print(f"detlib: {what}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -271,7 +271,11 @@ def _complete(folder: Path, settings: dict, splits: tuple[str, ...], sensor: Sen
 
 def _end_with_parent() -> None:
     """Let this worker end when the process that started it is killed; by itself it would wait for work for ever."""
-    threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
+    if parent := parent_process():
+        def end() -> None:
+            parent.join()
+            os._exit(1)
+        threading.Thread(target=end, daemon=True).start()
 
 
 def _run(tasks: list[tuple], processes: int | None, progress: Callable[..., object]) -> None:
