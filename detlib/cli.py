@@ -153,8 +153,8 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout = None
         return 0
     except (ValueError, OSError, FloatingPointError) as error:
-        trouble = TROUBLE.get(getattr(error, "errno", None))
-        print(f"detlib: {f'{error.filename or error}: {trouble}; then call it again' if trouble else error}", file=sys.stderr)
+        trouble, place = TROUBLE.get(getattr(error, "errno", None) or 0), getattr(error, "filename", None) or error
+        print(f"detlib: {f'{place}: {trouble}; then call it again' if trouble else error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -271,7 +271,13 @@ def _complete(folder: Path, settings: dict, splits: tuple[str, ...], sensor: Sen
 
 def _end_with_parent() -> None:
     """Let this worker end when the process that started it is killed; by itself it would wait for work for ever."""
-    threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
+    parent = parent_process()
+    assert parent is not None  # a worker has one
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _run(tasks: list[tuple], processes: int | None, progress: Callable[..., object]) -> None:
