@@ -166,13 +166,13 @@ def test_range_from_a_channel_by_hand(tmp_path):
     pixels[4:12, 4:12, 2], pixels[4:8, 4:12, 2], pixels[8, 4:12, 2] = 200, 40, 0
     Image.fromarray(pixels).save(data.root / "images/a_0.png")
     assert range_from_channel(data["val"], 2).tolist() == pytest.approx([40, np.nan], nan_ok=True)
-    names = [p.name for p in properties(data, range_channel="channel 2")]
-    assert names == ["size (√area, px)", "channel 2, grey value of 255"] and len(properties(data)) == 1
-    with pytest.raises(ValueError, match="no channel 'depth': this data has channel 0, channel 1, channel 2"):
+    names = [p.name for p in properties(data, range_channel="blue")]
+    assert names == ["size (√area, px)", "blue, grey value of 255"] and len(properties(data)) == 1
+    with pytest.raises(ValueError, match="no channel 'depth': this data has red, green, blue"):
         properties(data, range_channel="depth")
     (data.root / "images/a_0.png").unlink()
     with pytest.raises(DataError, match=r"a_0\.png"):
-        properties(data, range_channel="channel 2")
+        properties(data, range_channel="blue")
 
 
 def test_range_from_a_channel_orders_simulated_objects_by_distance(tmp_path):
@@ -192,7 +192,7 @@ def as_results(content, shift=2.0):
 
 FIGURES = {"costs": plots.error_costs, "curves": plots.precision_recall, "calibration": plots.calibration,
            "confusions": lambda runs, data: plots.confusions(next(iter(runs.values())), data),
-           "found": lambda runs, data: plots.found_shares({name: [run] for name, run in runs.items()}, data, "channel 2")}
+           "found": lambda runs, data: plots.found_shares({name: [run] for name, run in runs.items()}, data, data.channels[2])}
 
 
 def texts(figure):
