@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -51,7 +52,7 @@ STUDIO = "document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden) .anchor-
 
 @pytest.fixture(scope="module")
 def lab(executed, tmp_path_factory):
-    """JupyterLab on loopback, over a home in which all notebooks were run once; its address."""
+    """JupyterLab on loopback, over a home in which all notebooks were run once; its address, token and process."""
     pytest.importorskip("playwright.sync_api", reason="NOT TESTED: the notebooks in JupyterLab (pip install playwright)")
     if not Path(CHROMIUM).exists():
         pytest.skip(f"NOT TESTED: the notebooks in JupyterLab ({CHROMIUM} is missing)")
@@ -66,7 +67,7 @@ def lab(executed, tmp_path_factory):
     settings = {"DETLIB_HOME": str(home), "DETLIB_PROFILE": "smoke", "DETLIB_PRECISION": "float32", "DETLIB_READERS": "1", "DETLIB_SEEDS": "2",
                 "PYTHONPATH": str(HERE), **{f"JUPYTER_{name}_DIR": str(place / name) for name in ("CONFIG", "DATA", "RUNTIME")},
                 "JUPYTERLAB_SETTINGS_DIR": str(place / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(place / "workspaces")}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", f"--ServerApp.root_dir={work}",
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", f"--ServerApp.root_dir={work}",
                f"--IdentityProvider.token={token}", f"--LabApp.app_settings_dir={HERE / 'notebooks' / '.lab'}", "--expose-app-in-browser"]
     with open(place / "log", "w") as log:
         server = subprocess.Popen(command, env={**os.environ, **settings}, stdout=log, stderr=subprocess.STDOUT)
@@ -79,7 +80,7 @@ def lab(executed, tmp_path_factory):
                 time.sleep(0.2)
         else:
             pytest.fail((place / "log").read_text())
-        yield f"http://127.0.0.1:{port}", token
+        yield f"http://127.0.0.1:{port}", token, server.pid
     finally:
         server.terminate()
         try:
@@ -102,7 +103,7 @@ class Opened:
     """A notebook in a window of its own, and what went wrong in it."""
 
     def __init__(self, chromium, lab, name, width=1280, height=900):
-        url, token = lab
+        url, token, _ = lab
         self.errors, self.page = [], chromium.new_page(viewport={"width": width, "height": height})
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self.errors.append(request.url) if not re.match(
@@ -204,4 +205,31 @@ def test_training_stops_and_goes_on(chromium, lab):
     opened.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-cell'); }")
     opened.page.wait_for_function(f"() => ({LAST})().includes('True')", timeout=120_000)
     assert not [output for output in json.loads(opened.page.evaluate(LAST))["outputs"] if output["output_type"] == "error"]
+    opened.close()
+
+
+def _listening(process):
+    """Addresses, as in /proc/net/tcp, at which a process and its children accept connections."""
+    inodes, waiting = set(), [process]
+    while waiting:
+        place = Path(f"/proc/{waiting.pop()}")
+        waiting += [int(child) for task in place.glob("task/*/children") for child in task.read_text().split()]
+        for file in place.glob("fd/*"):
+            try:
+                inodes.add(os.readlink(file))
+            except OSError:
+                continue
+    found = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    return {row[1].partition(":")[0] for row in found if row[3] == "0A" and f"socket:[{row[9]}]" in inodes}
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="NOT TESTED: who listens where (it takes /proc)")
+def test_strangers_are_kept_out(chromium, lab):
+    """Without its token JupyterLab tells nothing, and neither it nor a kernel listens beyond loopback."""
+    url, _, process = lab
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(f"{url}/api/contents", timeout=10)
+    opened = Opened(chromium, lab, "00_start_here.ipynb")
+    places = _listening(process)
+    assert places and places <= {"0100007F", "00000000000000000000000001000000"}
     opened.close()
