@@ -47,6 +47,7 @@ ADD = """async code => {
 }"""
 LAST = """() => { const cells = window.jupyterapp.shell.currentWidget.content.model.toJSON().cells;
     return JSON.stringify(cells[cells.length - 1]); }"""
+STATUS = "() => window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.status"
 STUDIO = "document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden) .anchor-studio').shadowRoot"
 
 
@@ -202,6 +203,8 @@ def test_training_stops_and_goes_on(chromium, lab):
     opened.page.wait_for_function(f"() => ({LAST})().includes('<progress')", timeout=120_000)
     opened.page.evaluate("() => window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
     opened.page.wait_for_function(f"() => ({LAST})().includes('Stopped after step')", timeout=60_000)
+    opened.page.wait_for_function(f"() => ({LAST})().includes('KeyboardInterrupt') && ({STATUS})() === 'idle'", timeout=60_000)
+    opened.page.wait_for_timeout(1500)  # what is asked of a kernel just after an error, it drops
     opened.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-cell'); }")
     opened.page.wait_for_function(f"() => ({LAST})().includes('True')", timeout=120_000)
     assert not [output for output in json.loads(opened.page.evaluate(LAST))["outputs"] if output["output_type"] == "error"]
