@@ -111,17 +111,18 @@ def test_what_is_not_there_is_said(executed, monkeypatch, capsys):
 
 
 def test_on_other_data(executed, real, tmp_path):
-    """The real frames go through all of it too."""
+    """The real frames go through it too, but for what costs the same on any data."""
+    chosen = [path for path in NOTEBOOKS if path.stem[:2] not in ("03", "07")]
     said = []
     environment = {"DETLIB_HOME": str(tmp_path), "DETLIB_PRECISION": "float32", "PYTHONPATH": str(HERE)}
-    code = report.workbook(NOTEBOOKS, tmp_path / "reports", data=str(real), profile="smoke", environment=environment, echo=said.append)
+    code = report.workbook(chosen, tmp_path / "reports", data=str(real), profile="smoke", environment=environment, echo=said.append)
     assert code == 0, "\n".join(said)
     explored = (tmp_path / "reports" / "01_explore+tdt4265_2022+smoke.html").read_text()
     assert "18,287" in explored and "full_train" in explored
 
 
 def test_on_pictures_of_another_size_without_area_and_crowd(tmp_path):
-    """Sides that no stride divides, other classes, a COCO file with the least that it needs."""
+    """Sides that no stride divides, other classes, a COCO file with the least that it needs: through the notebooks that look at data and train."""
     from conftest import coco, write_dataset
 
     def split(name):
@@ -134,5 +135,6 @@ def test_on_pictures_of_another_size_without_area_and_crowd(tmp_path):
     data = write_dataset(tmp_path / "my sheep Ä", {name: split(name) for name in ("train", "val")})
     said = []
     environment = {"DETLIB_HOME": str(tmp_path), "DETLIB_PRECISION": "float32", "PYTHONPATH": str(HERE)}
-    code = report.workbook(NOTEBOOKS, tmp_path / "reports", data=str(data), profile="smoke", environment=environment, echo=said.append)
+    chosen = [path for path in NOTEBOOKS if path.stem[:2] in ("00", "01", "02", "05", "08", "09")]
+    code = report.workbook(chosen, tmp_path / "reports", data=str(data), profile="smoke", environment=environment, echo=said.append)
     assert code == 0, "\n".join(said)
