@@ -111,8 +111,8 @@ def test_what_is_not_there_is_said(executed, monkeypatch, capsys):
 
 
 def test_on_other_data(executed, real, tmp_path):
-    """The real frames go through it too, but for what costs the same on any data."""
-    chosen = [path for path in NOTEBOOKS if path.stem[:2] not in ("03", "07")]
+    """The real frames go through it too, but for the costs, which are the same on any data."""
+    chosen = [path for path in NOTEBOOKS if path.stem[:2] != "07"]
     said = []
     environment = {"DETLIB_HOME": str(tmp_path), "DETLIB_PRECISION": "float32", "PYTHONPATH": str(HERE)}
     code = report.workbook(chosen, tmp_path / "reports", data=str(real), profile="smoke", environment=environment, echo=said.append)
@@ -135,6 +135,6 @@ def test_on_pictures_of_another_size_without_area_and_crowd(tmp_path):
     data = write_dataset(tmp_path / "my sheep Ä", {name: split(name) for name in ("train", "val")})
     said = []
     environment = {"DETLIB_HOME": str(tmp_path), "DETLIB_PRECISION": "float32", "PYTHONPATH": str(HERE)}
-    chosen = [path for path in NOTEBOOKS if path.stem[:2] in ("00", "01", "02", "05", "08", "09")]
+    chosen = [path for path in NOTEBOOKS if path.stem[:2] in ("00", "01", "02", "09")]
     code = report.workbook(chosen, tmp_path / "reports", data=str(data), profile="smoke", environment=environment, echo=said.append)
     assert code == 0, "\n".join(said)
