@@ -1,12 +1,12 @@
 # make workbook | test | test-long | lab | student | bench | clean
-# Variables: DATA (a folder; default: simulated), PROFILE (smoke, laptop, report), SEEDS (trainings of each row; default: 1), INVALID (raise, drop, clip), NAMES (of benchmarks), PYTHON, PIP_ARGS
+# Variables: DATA (a folder; default: simulated), PROFILE (smoke, laptop, report), SEEDS (trainings of each row; default: 1), INVALID (raise, drop, clip), RUNS (own, reference), NAMES (of benchmarks), PYTHON, PIP_ARGS
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 workbook: $(READY)
-	$(BIN)/detlib workbook $(if $(DATA),--data "$(DATA)") $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(INVALID),--invalid $(INVALID))
+	$(BIN)/detlib workbook $(if $(DATA),--data "$(DATA)") $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(INVALID),--invalid $(INVALID)) $(if $(RUNS),--runs $(RUNS))
 
 test: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -19,7 +19,7 @@ student: $(READY)
 	$(BIN)/detlib student
 
 lab: $(READY)
-	$(if $(DATA),DETLIB_DATA="$(abspath $(DATA))") $(if $(PROFILE),DETLIB_PROFILE=$(PROFILE)) $(if $(SEEDS),DETLIB_SEEDS=$(SEEDS)) $(if $(INVALID),DETLIB_INVALID=$(INVALID)) $(BIN)/jupyter lab --LabApp.app_settings_dir=$(CURDIR)/notebooks/.lab --notebook-dir=. notebooks/00_start_here.ipynb
+	$(if $(DATA),DETLIB_DATA="$(abspath $(DATA))") $(if $(PROFILE),DETLIB_PROFILE=$(PROFILE)) $(if $(SEEDS),DETLIB_SEEDS=$(SEEDS)) $(if $(INVALID),DETLIB_INVALID=$(INVALID)) $(if $(RUNS),DETLIB_RUNS=$(RUNS)) $(BIN)/jupyter lab --LabApp.app_settings_dir=$(CURDIR)/notebooks/.lab --notebook-dir=. notebooks/00_start_here.ipynb
 
 $(READY): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) once: about 6 GB with the CUDA build of torch that pip brings on Linux, and a few minutes (see README for the small CPU build)."

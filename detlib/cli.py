@@ -86,7 +86,13 @@ def main(arguments: list[str] | None = None) -> int:
     sub = verb("workbook", verbs.workbook, "run the notebooks in order and write outputs/reports/index.html")
     data_and_profile(sub)
     sub.add_argument("--seeds", help="how many trainings of each row of the ladder, notebook 04 (default: DETLIB_SEEDS, else 1)")
+    sub.add_argument("--runs", dest="of", choices=("own", "reference"), help="whose trainings: trained here, or those that came with detlib, on "
+                                                                             "another machine (default: DETLIB_RUNS, else own)")
     sub.add_argument("notebooks", nargs="*", type=Path, help="only these (default: all)")
+
+    sub = verb("reference", verbs.reference, "keep the trainings of this home as the reference run that comes with detlib (for maintainers)")
+    sub.add_argument("data", nargs="+", help="'simulated' and folders")
+    sub.add_argument("--seeds", type=int, default=3, help="how often each row was trained on simulated data (default: 3)")
 
     sub = verb("student", verbs.student, "copy the notebooks without the solutions of their exercises")
     sub.add_argument("--out", type=Path, help="folder (default: outputs/student)")

@@ -1,11 +1,14 @@
 """What a detector costs to run: arithmetic, memory and time, each measured so that the number is what its name says."""
 import copy
+import hashlib
+import json
 import re
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import partial, wraps
 from itertools import pairwise
 
 import pandas as pd
@@ -16,20 +19,52 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from . import runs
 from .anchors import BASELINE, SPECS
 from .boxes import hw_of
+from .data.coco import Dataset
 from .data.lidar import Sensor, clip_frames
 from .data.loader import pad
 from .experiments import Experiment, ladder
+from .files import Unwritable, write_json
 from .machine import devices, machine_name, precision_here
 from .models.detector import Detector, build
 from .predict import autocast
+from .train import load_model
 
 CPU = torch.device("cpu")
 LONGEST = 1.0  # seconds of a batch, after which no larger one is tried
 WARM_UP = 2  # rounds that are not counted: first calls choose kernels and fill caches
 BATCHES = (1, 2, 4, 8, 16, 32)  # the last is the report's
 PLAIN, FAST = "plain float32", "as used here"
+
+
+def kept(measure: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
+    """Keep the table that is measured of some models on some images in outputs/measured; reading the reference, its table is taken instead."""
+    @wraps(measure)
+    def table_of(models: Mapping[str, Detector], images: Tensor, *args: object, **options: object) -> pd.DataFrame:
+        plain = [str(value) for value in (*args, *options.items()) if isinstance(value, (int, tuple, torch.device))]
+        digest = hashlib.sha256(json.dumps([[*models], [*images.shape], plain]).encode()).hexdigest()[:8]
+        path = runs.outputs() / "measured" / f"{measure.__name__}-{digest}.json"
+        if runs.reading_reference() and path.is_file():
+            there = json.loads(path.read_text())
+            table = pd.DataFrame(**there["table"]).rename_axis(there["of"])
+            table.attrs = there["attrs"]
+            return table
+        table = measure(models, images, *args, **options)
+        with suppress(Unwritable):
+            write_json(path, {"table": table.to_dict("split"), "of": table.index.name, "attrs": table.attrs})
+        return table
+    return table_of
+
+
+def network(run: runs.Run, dataset: Dataset) -> Detector:
+    """A finished run's detector, to be counted and timed; a run of the reference has no weights, and its detector is a fresh one."""
+    try:
+        return load_model(run, dataset)
+    except runs.NoWeights:
+        spec = runs.anchor_set(run.experiment, dataset)
+        return build(run.experiment, spec, len(dataset.categories), torch.zeros(3), torch.ones(3)).eval()
 
 
 def fresh_on_meta(experiment: Experiment, num_classes: int) -> Detector:
@@ -143,6 +178,7 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
+@kept
 def latency(models: Mapping[str, Detector], images: Tensor, device: torch.device = CPU, rounds: int = 25) -> pd.DataFrame:
     """One row a model: ms from one image to its boxes, at batch 1: the median (p50) and p95 of the rounds, and the medians of its two parts."""
     times = time_models(models, images, 1, rounds, device)
@@ -153,6 +189,7 @@ def latency(models: Mapping[str, Detector], images: Tensor, device: torch.device
     return table
 
 
+@kept
 def throughput(models: Mapping[str, Detector], images: Tensor, device: torch.device = CPU, batches: Sequence[int] = BATCHES,
                rounds: int = 3) -> pd.DataFrame:
     """Seconds of a batch, from images to boxes: one row a model and batch size, with the median, least and most of the rounds, and images/s.
@@ -172,6 +209,7 @@ def throughput(models: Mapping[str, Detector], images: Tensor, device: torch.dev
     return table
 
 
+@kept
 def speed_up(models: Mapping[str, Detector], images: Tensor, batch: int, device: torch.device = CPU, rounds: int = 3) -> pd.DataFrame:
     """Images/s of each model as PyTorch runs it by default and as `fast` makes it, on the same batch, in turn; the ratio's median, least and most."""
     pairs = [pd.DataFrame({way: time_models(models, images, batch, 1, device, plain).set_index("model")["whole"]
@@ -212,6 +250,7 @@ def megabytes(model: nn.Module) -> float:
     return sum(p.numel() * p.element_size() for p in model.parameters()) / 1e6
 
 
+@kept
 def resources(models: Mapping[str, Detector], images: Tensor, training: Mapping[str, Callable[[], object]] | None = None) -> pd.DataFrame:
     """One row a model: trained parameters, GFLOP an image, MB of weights, and the peak MB of tensors that one image takes on the way to its boxes.
 

@@ -70,7 +70,7 @@ def _enough_readers(pictures: int = 24, rounds: int = 3) -> dict:
 
 def _remembered(name: str, measure: Callable[[], dict]) -> dict:
     """What was measured on this machine before, or is now."""
-    path, key = runs.outputs() / "machine.json", describe()
+    path, key = runs.home() / "outputs" / "machine.json", describe()
     try:
         known = json.loads(path.read_text())
         there = dict(known.get(key, {}))

@@ -34,6 +34,7 @@ from .offline import duration, export, title
 __all__ = ["Result", "export", "index", "run", "workbook"]
 
 DEFAULTS = ("simulated", "laptop")  # data and profile that a report's name does not mention
+REFERENCE = " (reference)"  # behind the name of the data
 PATIENCE = 10  # seconds a cell has to end after Ctrl-C, so that training can write its checkpoint
 THUMBNAIL = (640, 300)
 
@@ -86,7 +87,7 @@ async def _execute(book: nbformat.NotebookNode, folder: Path, environment: dict[
     """Run the code cells of `book` in place; returns the error that stopped it, or None."""
     # Without folders to look into, the only kernel it knows is the one of sys.executable.
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
-    client = NotebookClient(book, km=manager, timeout=timeout, store_widget_state=True, record_timing=False,
+    client = NotebookClient(book, km=manager, timeout=timeout, store_widget_state=True, record_timing=False, force_raise_errors=True,
                             extra_arguments=["--log-level=ERROR"], resources={"metadata": {"path": str(folder)}})
     client.reset_execution_trackers()
     codes = [(i, cell) for i, cell in enumerate(book.cells) if cell.cell_type == "code" and cell.source.strip()]
@@ -95,7 +96,12 @@ async def _execute(book: nbformat.NotebookNode, folder: Path, environment: dict[
         await client.async_start_new_kernel(env={**os.environ, **environment})
         await client.async_start_new_kernel_client()
         for number, (i, cell) in enumerate(codes, start=1):
-            await _cell(client, manager, cell, i, partial(on_cell, number, len(codes)))
+            try:
+                await _cell(client, manager, cell, i, partial(on_cell, number, len(codes)))
+            except CellExecutionError as failure:
+                if failure.ename != runs.NoWeights.__name__:
+                    raise
+                cell.outputs = [o for o in cell.outputs if o.output_type != "error"] + [nbformat.v4.new_output("stream", text=f"{failure.evalue}\n")]
         return None
     except CellExecutionError as failure:
         return _line(f"{failure.ename}: {failure.evalue}")
@@ -187,6 +193,8 @@ def workbook(notebooks: list[Path], out: Path, data: str = DEFAULTS[0], profile:
     environment = {**(environment or {}), "DETLIB_DATA": where, "DETLIB_PROFILE": profile}
     label = re.sub(r"[^\w.-]+", "_", Path(where).name) or "data"
     suffix = "".join(f"+{value}" for value, default in zip((label, profile), DEFAULTS, strict=True) if value != default)
+    if environment.get("DETLIB_RUNS") == "reference":
+        suffix, label = f"{suffix}+reference", f"{label}{REFERENCE}"
     entries: dict[Path, Entry] = {}
     for notebook in notebooks:
         entry = _read(out, notebook.stem + suffix)
@@ -354,7 +362,7 @@ def index(out: Path) -> Path:
                 entry = replace(entry, status="interrupted")
             groups.setdefault((entry.data, entry.profile), []).append(entry)
     order = sorted(groups, key=lambda group: (group != DEFAULTS, group))
-    body = "".join(f"<h2>{escape(data)} data, {escape(profile)} profile<small>{_sum(groups[data, profile])}</small></h2>"
+    body = "".join(f"<h2>{escape(_heading(data, profile))}<small>{_sum(groups[data, profile])}</small></h2>"
                    f'<div class="cards">{"".join(_card(e, Path(out)) for e in sorted(groups[data, profile], key=lambda e: e.name))}</div>'
                    for data, profile in order)
     api = ' · <a href="api/detlib.html">what every function does</a>' if (Path(out) / "api" / "detlib.html").exists() else ""
@@ -362,6 +370,11 @@ def index(out: Path) -> Path:
     path = Path(out) / "index.html"
     write_atomic(path, offline.page("Object detection workbook", f'<div class="cover">{head}{body}</div>', INDEX_STYLE))
     return path
+
+
+def _heading(data: str, profile: str) -> str:
+    name = data.removesuffix(REFERENCE)
+    return f"{name} data, {profile} profile" + (", with the trainings of the reference run" if name != data else "")
 
 
 def _sum(entries: Iterable[Entry]) -> str:

@@ -1,4 +1,5 @@
 """The only module that knows where things lie: `data/`, and below `outputs/` a folder for each run, written so that nothing is lost."""
+import hashlib
 import io
 import json
 import os
@@ -6,7 +7,7 @@ import pickle
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from tqdm import tqdm
 
+from . import reference
 from .anchors import BASELINE, SPECS, AnchorSpec
 from .data.coco import Dataset
 from .data.export import write_dataset
@@ -26,7 +28,7 @@ from .data.inputs import choose, prepared
 from .data.lidar import Sensor, simulate
 from .data.second_city import second_city
 from .experiments import KNOWN, PROFILES, Experiment, profile_name
-from .files import tidy, write_atomic, write_json
+from .files import Unwritable, tidy, write_atomic, write_json
 from .fitting import fit_split, from_json, to_json
 
 MOST_PIXELS = 128 * 1024  # of a picture: the panorama's, which the profiles' steps are timed for
@@ -38,9 +40,21 @@ def home() -> Path:
     return Path(os.environ.get("DETLIB_HOME") or Path(__file__).resolve().parents[1])
 
 
+class NoWeights(ValueError):
+    """A reference run was asked for its weights, which are not kept; the message says how to train it."""
+
+
+def reading_reference() -> bool:
+    """Whether the reference's runs are read in place of one's own: DETLIB_RUNS is `reference`."""
+    asked = os.environ.get("DETLIB_RUNS") or "own"
+    if asked not in ("own", "reference"):
+        raise ValueError(f"DETLIB_RUNS={asked!r}: known are 'own' and 'reference'")
+    return asked == "reference"
+
+
 def outputs() -> Path:
-    """Where everything that is made is kept."""
-    return home() / "outputs"
+    """Where everything that is made is kept; of the reference's runs, a folder of their own in it."""
+    return home() / "outputs" / "reference" if reading_reference() else home() / "outputs"
 
 
 def open_data(data: str | Path | None = None, profile: str | None = None, splits: Sequence[str] = ("train", "val"), images: bool = True,
@@ -55,12 +69,18 @@ def open_data(data: str | Path | None = None, profile: str | None = None, splits
     if data == "simulated":
         sizes, folder = PROFILES[profile], home() / "data" / f"simulated-{profile}"
         simulate(folder, splits=tuple(splits), sensor=Sensor(**sizes.sensor), clips=sizes.clips, images=images, progress=ProgressBar())
-        return open_dataset(folder)
+        return _with_reference(open_dataset(folder))
     dataset = open_dataset(own_folder(data), invalid or os.environ.get("DETLIB_INVALID") or "raise", **reading)
     plan = choose(dataset, PIXELS.get(profile, MOST_PIXELS))
     if plan:
         print(f"{dataset.name}: {plan.reason}.")
-    return prepared(dataset, plan)
+    return _with_reference(prepared(dataset, plan))
+
+
+def _with_reference(dataset: Dataset) -> Dataset:
+    with suppress(Unwritable):  # then there is nothing to read beside one's own
+        reference.unpack(dataset, home() / "outputs" / "reference")
+    return dataset
 
 
 def own_folder(data: str | Path | None = None, profile: str | None = None) -> Path:
@@ -171,9 +191,19 @@ class Run:
             raise ValueError(f"{path}: {what}, and nothing of it was run; bring the file back, or remove the folder and train it again") from None
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """The trained weights."""
+        """The trained weights; raises NoWeights for a run of the reference."""
+        if (self.folder / reference.MARK).is_file():
+            raise NoWeights(f"This takes the weights of {self.experiment.rung}, and the reference keeps none. "
+                            "Without RUNS=reference it is trained here.")
         with self._whole("model.safetensors") as path:
             return load_file(path)
+
+    def weights_hash(self) -> str:
+        """SHA-256 of the file of the trained weights."""
+        if (self.folder / reference.MARK).is_file():
+            return self._json(reference.MARK)["weights"]
+        with self._whole("model.safetensors") as path:
+            return hashlib.sha256(path.read_bytes()).hexdigest()
 
     def save_weights(self, state: dict[str, torch.Tensor]) -> None:
         """Keep trained weights."""
@@ -228,7 +258,7 @@ def anchor_set(experiment: Experiment, dataset: Dataset) -> AnchorSpec:
 def weights_name(folder: str | Path) -> str:
     """The name by which an experiment's `weights` says that training starts from a finished run: `--init RUN`; raises ValueError with the way out."""
     folder = Path(folder)
-    if not (folder / "model.safetensors").is_file() or not (folder / "metrics.json").is_file():
+    if not any((folder / name).is_file() for name in ("model.safetensors", reference.MARK)) or not (folder / "metrics.json").is_file():
         raise FileNotFoundError(f"{folder}: no finished run to start from (no model.safetensors); name a run's folder below {outputs() / 'runs'}")
     try:
         data, profile, row, seed = folder.resolve().relative_to((outputs() / "runs").resolve()).parts
@@ -274,6 +304,17 @@ def find_run(experiment: Experiment, data: Dataset | str) -> Run | None:
     """The finished run of an experiment, if there is one of the profile's present sizes."""
     run = Run(run_folder(experiment, data), experiment)
     return run if run.finished and not config_differences(run.config["profile"], json.loads(json.dumps(asdict(experiment.sizes)))) else None
+
+
+def reference_of(run: Run) -> Run | None:
+    """The reference's training of the same experiment on the same data, to be shown beside it; None where there is none, or `run` is the one."""
+    if reading_reference():
+        return None
+    place = home() / "outputs"
+    there = place / "reference" / run.folder.relative_to(place) if run.folder.is_relative_to(place) else run.folder
+    found = Run(there, run.experiment)
+    same = there != run.folder and found.finished and not config_differences(found.config["profile"], run.config["profile"])
+    return found if same else None
 
 
 def find_runs(experiment: Experiment, data: Dataset | str, seeds: Iterable[int]) -> list[Run]:

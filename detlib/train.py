@@ -1,5 +1,4 @@
 """Training: one plain loop that stops and goes on at any step with the same result."""
-import hashlib
 import json
 import math
 import os
@@ -150,7 +149,7 @@ def training_split(experiment: Experiment, dataset: Dataset) -> Split:
 def configuration(experiment: Experiment, dataset: Dataset, spec: AnchorSpec) -> dict:
     """What a run depends on beside its experiment and the versions; compared before a folder is used again."""
     start = runs.start_run(experiment)
-    return {"start": start and hashlib.sha256((start.folder / "model.safetensors").read_bytes()).hexdigest(),
+    return {"start": start and start.weights_hash(),
             "profile": asdict(experiment.sizes), "optimizer": OPTIMIZERS[experiment.optimizer], "anchors": spec.shapes,
             "categories": dataset.categories, "input": dataset.plan,
             "data": {"name": dataset.name, "size_limits": dataset.size_limits,

@@ -193,11 +193,11 @@ def compare(run: list[Path], data: str | None, invalid: str | None, json: bool) 
                        "verdict": found.verdict}) if json else found.sentence)
 
 
-def workbook(data: str | None, profile: str | None, invalid: str | None, seeds: str | None, notebooks: list[Path]) -> int:
+def workbook(data: str | None, profile: str | None, invalid: str | None, seeds: str | None, notebooks: list[Path], of: str | None = None) -> int:
     """Run the notebooks and write the reports."""
     import os
 
-    from . import apidoc, benchmark, report, runs
+    from . import apidoc, benchmark, reference, report, runs
     from .experiments import profile_name, seed_count
 
     data = data or os.environ.get("DETLIB_DATA") or "simulated"
@@ -211,8 +211,13 @@ def workbook(data: str | None, profile: str | None, invalid: str | None, seeds: 
     given = {name: os.environ[name] for name in ("DETLIB_PRECISION", "DETLIB_INVALID") if name in os.environ}  # what a report depends on
     if invalid:
         given["DETLIB_INVALID"] = invalid
+    if of or os.environ.get("DETLIB_RUNS"):
+        given["DETLIB_RUNS"] = os.environ["DETLIB_RUNS"] = of or os.environ["DETLIB_RUNS"]
+    if runs.reading_reference():
+        dataset = runs.open_data(data, profile, invalid=invalid, images=False)
+        seeds = seeds or str(reference.seeds_of(dataset, profile_name(profile)))
     given["DETLIB_SEEDS"] = str(seed_count(seeds))
-    out = runs.outputs() / "reports"
+    out = runs.home() / "outputs" / "reports"
     code = report.workbook(notebooks or benchmark.notebooks(), out, data=data, profile=profile_name(profile), environment=given)
     try:
         apidoc.write(out)
@@ -230,6 +235,16 @@ def _notebook(asked: Path, known: list[Path]) -> Path:
     if not found:
         raise FileNotFoundError(f"no such notebook: {asked}; there are {', '.join(path.stem for path in known)}")
     return found[0]
+
+
+def reference(data: list[str], seeds: int) -> None:
+    """Keep what is trained here as the reference run."""
+    from . import machine, reference, runs
+    from .evaluate.intervals import SCHEME
+
+    datasets = [runs.open_data(name, "laptop", splits=("train", "val", "train_extended"), images=False) for name in data]
+    for path in reference.pack(runs.outputs(), datasets, "laptop", machine.describe(), f"resamples{SCHEME}.npz", seeds):
+        print(path)
 
 
 def bench(names: list[str], quick: bool, json: bool) -> None:

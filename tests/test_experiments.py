@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "detlib"
 # a module imports only from modules to its left
 ORDER = [
     "files", "options", "distributed", "boxes", "experiments", "anchors", "matching", "data", "coverage", "fitting",
-    "models", "runs", "machine", "evaluate", "predict", "train", "rerun", "tracks", "audit", "shift", "cost", "benchmark",
+    "models", "reference", "runs", "machine", "evaluate", "predict", "train", "rerun", "tracks", "audit", "shift", "cost", "benchmark",
     "plots", "decode_numpy", "onnx_export", "video", "apply", "asked", "catalogue", "widgets", "offline", "apidoc",
     "report", "course", "bench", "verbs", "cli",
 ]

@@ -341,3 +341,17 @@ def test_ctrl_c_keeps_the_part_and_says_how_to_go_on(tmp_path):
     body = (tmp_path / "out/02_b.html").read_text()
     assert '<pre class="stdout">part' in body and "KeyboardInterrupt" in body
     assert "interrupted" in (tmp_path / "out/index.html").read_text()
+
+
+def test_what_the_reference_cannot_show_is_said_and_the_rest_goes_on(tmp_path):
+    """A cell that needs weights that are not kept ends in its sentence; any other error stops the notebook, whatever the cell's tags say."""
+    says = new_code_cell("from detlib.runs import NoWeights\nprint('before')\nraise NoWeights('Train it here.')")
+    wrong = new_code_cell("1 / 0")
+    for cell in (says, wrong):
+        cell.metadata["tags"] = ["raises-exception"]
+    save(tmp_path / "n.ipynb", says, "print('after')", wrong, "print('never')")
+    result = report.run(tmp_path / "n.ipynb", tmp_path / "ran.ipynb")
+    first, second, third, last = nbformat.read(result.executed, 4).cells
+    assert [output.output_type for output in first.outputs] == ["stream", "stream"] and "Train it here." in first.outputs[1].text
+    assert second.outputs and third.outputs[0].ename == "ZeroDivisionError" and not last.outputs
+    assert result.error.startswith("ZeroDivisionError")

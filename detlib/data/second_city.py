@@ -16,7 +16,7 @@ from ..experiments import profile_name as known_profile
 from .coco import DataError
 from .lidar import CLASSES, VERSION, Sensor, clip_frames
 
-__all__ = ["FAULTS", "NAMES", "Annotated", "City", "plant", "second_city"]
+__all__ = ["FAULTS", "NAMES", "Annotated", "City", "made_by", "plant", "second_city"]
 
 # the first city's class -> this city's
 NAMES = {"person": "pedestrian", "bicycle": "two-wheeler", "scooter": "two-wheeler", "motorcycle": "two-wheeler", "rider": "cyclist",
@@ -79,6 +79,11 @@ def _complete(folder: Path) -> bool:
     about = folder / "README.md"
     lists = (folder / "ImageSets" / "Main" / f"{split}.txt" for split in ("train", "val"))
     return all(path.is_file() for path in (*lists, about)) and _version() in about.read_text()
+
+
+def made_by(folder: Path) -> dict | None:
+    """What the second city in a folder was made by; None where the folder holds something else."""
+    return {"second city of": VERSION, "seed": SEED} if _complete(folder) else None
 
 
 def _version() -> str:

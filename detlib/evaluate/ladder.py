@@ -3,11 +3,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import pandas as pd
 
 from ..data.coco import Dataset
 from ..experiments import NULL, Experiment, differences, ladder, rung, seed_count
-from ..runs import Run, find_runs, known_data, train_command
+from ..runs import Run, find_runs, known_data, reference_of, train_command
 from .compare import Difference, difference, signed
 from .intervals import LEVEL, kept_resamples, map_interval
 
@@ -70,10 +71,15 @@ def seed_spread(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def ladder_table(rows: Sequence[Row]) -> pd.DataFrame:
-    """The climb as a table of text: what changed, the seeds, mAP and the gain on the row above with their intervals, and what they allow to say."""
+    """The climb as a table of text: what changed, the seeds, mAP and the gain on the row above with their intervals, what they allow to say, and
+    where there is one the reference run's mAP over the same seeds."""
     table = {row.name: {"changes": row.change, "seeds": _seeds(row.runs), "mAP": _value(row), f"{LEVEL:.0%} interval": _interval(row),
                         "gain": signed(row.gain.value) if row.gain else "", "its interval": _gain_interval(row.gain),
                         "so": row.why or (row.gain.verdict if row.gain else "")} for row in rows}
+    there = {row.name: [found.metrics["mAP"] for run in row.runs if (found := reference_of(run))] for row in rows}
+    if any(there.values()):
+        for name, values in there.items():
+            table[name]["reference"] = f"{np.mean(values):.3f}" if values else ""
     return pd.DataFrame(table).T
 
 

@@ -10,6 +10,7 @@ from ..data.coco import Dataset
 from ..evaluate.compare import Difference, signed
 from ..evaluate.intervals import LEVEL, RESAMPLES
 from ..evaluate.ladder import Row
+from ..runs import reference_of
 from .style import FAINT, plain, rung_colour, sheet, style
 
 
@@ -27,6 +28,8 @@ def ladder(rows: Sequence[Row], dataset: Dataset, null: Difference | None = None
     note = (f"{sized}data {plain(dataset.name, 40)}, {len(dataset['val'])} validation frames of {len(dataset['val'].clips)} clips, {over}\n"
             f"bars: {LEVEL:.0%} interval over clips ({RESAMPLES:,} resamples, shared by all rows){' and seeds' if len(seeds) > 1 else ''}"
             f"{'; small dots: single trainings' if len(seeds) > 1 else ''}; grey: no measurable difference")
+    diamonds = any(reference_of(r) for row in run for r in row.runs)
+    note += "; diamonds: the reference run, on another machine" if diamonds else ""
     places = len(rows) + (1 if null else 0)
     figure, axes = sheet(1, 2, 1.5 + 0.36 * places, "The ladder: what each step reached, and what it gained", note, sharey=True)
     left, right = axes[0]
@@ -39,6 +42,8 @@ def ladder(rows: Sequence[Row], dataset: Dataset, null: Difference | None = None
         _bar(left, place, value, low, high, colour, f"{value:.3f}")
         if len(row.runs) > 1:
             left.plot([r.metrics["mAP"] for r in row.runs], [place + 0.26] * len(row.runs), ".", color=colour, markersize=4)
+        if there := [found.metrics["mAP"] for r in row.runs if (found := reference_of(r))]:
+            left.plot([np.mean(there)], [place], "D", color=colour, markerfacecolor="none", markersize=8, zorder=4)
         if row.gain:
             _gain(right, place, row.gain, colour)
     if null:

@@ -10,9 +10,11 @@ from matplotlib.ticker import MaxNLocator
 from ..data.coco import Dataset, Split
 from ..evaluate.coco import Detections, frame_recall
 from ..evaluate.intervals import LEVEL, RESAMPLES
-from ..runs import Run
+from ..runs import Run, reference_of
 from .data import frames
 from .style import FAINT, plain, rung_colour, sheet, style
+
+BESIDE = {"markersize": 5, "markerfacecolor": "white", "linewidth": 1.1}  # of the reference's curves
 
 
 def run_note(runs: Mapping[str, Run]) -> str:
@@ -23,7 +25,8 @@ def run_note(runs: Mapping[str, Run]) -> str:
     text = (f"profile {sizes['name']}: {rows[-1]['step'] if rows else 0} of {sizes['steps']} steps of {sizes['batch']} images, "
             f"seed {', '.join(map(str, seeds))} (one line per run); data {plain(run.config['data']['name'], 40)}")
     vals = [row["val"] for row in rows if "val" in row]
-    return text + (f"; mAP is the mean over {vals[-1]['classes_with_objects']} of {vals[-1]['classes']} classes" if vals else "")
+    text += f"; mAP is the mean over {vals[-1]['classes_with_objects']} of {vals[-1]['classes']} classes" if vals else ""
+    return text + ("\ndotted: the same training in the reference run, on another machine" if any(map(reference_of, runs.values())) else "")
 
 
 @style()
@@ -33,6 +36,10 @@ def losses(runs: Mapping[str, Run]) -> Figure:
     for axis, (part, title) in zip(axes[0], {"loss": "total", "classes": "classes", "boxes": "boxes (smooth L1)"}.items(), strict=True):
         for name, run in runs.items():
             _loss_line(axis, run.log(), part, name)
+            if there := reference_of(run):
+                column = "val_loss" if part == "loss" else f"val_{part}"
+                val = there.log().dropna(subset=[column])
+                axis.plot(val["step"], val[column], "o:", color=rung_colour(name), **BESIDE)
         axis.set(title=title, xlabel="step", ylim=(0, top_of([run.log() for run in runs.values()], part)))
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axis.set_ylabel("loss per positive anchor" if part == "loss" else "")
@@ -80,11 +87,13 @@ def validation(runs: Mapping[str, Run]) -> Figure:
     for axis, metric in zip(axes[0], ("mAP", "AP50", "AP75"), strict=True):
         ends = {}
         for name, run in runs.items():
-            rows = [(row["step"], row["val"][metric]) for row in run.log_rows() if "val" in row and row["val"][metric] is not None]
+            rows = _validated(run, metric)
             steps, values = zip(*rows, strict=True) if rows else ((), ())
             axis.plot(steps, values, "o-", color=rung_colour(name), markeredgecolor="white", label=plain(name, 40))
             if rows:
                 ends[name] = rows[-1]
+            if there := reference_of(run):
+                axis.plot(*zip(*_validated(there, metric), strict=True), "o:", color=rung_colour(name), **BESIDE)
         top = max([0.01, *(1.15 * value for _, value in ends.values())])
         axis.set(title=metric, xlabel="step", ylim=(0, top), xlim=(0, None))
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -95,6 +104,10 @@ def validation(runs: Mapping[str, Run]) -> Figure:
             axis.annotate(f"{value:.3f}", (step, place), xytext=(7, 0), textcoords="offset points", va="center", fontsize=9, color=rung_colour(name))
     axes[0][0].legend(loc="upper left")
     return figure
+
+
+def _validated(run: Run, metric: str) -> list[tuple[int, float]]:
+    return [(row["step"], row["val"][metric]) for row in run.log_rows() if "val" in row and row["val"][metric] is not None]
 
 
 @style()

@@ -1,0 +1,196 @@
+"""The reference run: what the laptop profile's trainings came to on one machine, kept as small json files and read beside one's own.
+
+Of each training: its settings, the metrics, a thinned log, mAP in every resample of the clips, and with the first seed the best detections,
+rounded. No weights and no pictures. Simulated data are known by the simulator's version and seed, others by their fingerprint.
+"""
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.coco import Dataset
+from ..data.second_city import made_by
+from ..files import alone, write_atomic, write_json
+
+FOLDER = Path(__file__).parent
+ABOUT = "about.json"
+MARK = "reference.json"  # in a run's folder: it was unpacked, from this machine
+WHOLE_STEPS, EVERY = 100, 5  # of a log, all of the first steps, then every so many; of later seeds every tenth of these
+BOXES_PER_FRAME = 22  # of the first seed's detections, the best of the whole split
+SETTINGS = ("simulator", "seed", "frames_per_clip", "clips", "sensor")  # of dataset.json: what makes simulated data what they are
+
+
+def about() -> dict:
+    """The machine, the date, and for each data set its key, its fingerprints and how it was made; without a reference run empty."""
+    path = FOLDER / ABOUT
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def known_name(dataset: Dataset) -> str | None:
+    """The reference's name for a data set, or None: it has no runs on it."""
+    for name, facts in about().get("data", {}).items():
+        if facts["key"] == dataset.key or (facts["made"] and facts["made"] == how_made(dataset)):
+            return name
+    return None
+
+
+def how_made(dataset: Dataset) -> dict | None:
+    """What a simulated data set was made by; None for others."""
+    if dataset.name == "simulated" and (path := dataset.root / "dataset.json").is_file():
+        settings = json.loads(path.read_text())
+        return {name: settings.get(name) for name in SETTINGS}
+    return made_by(dataset.root)
+
+
+def files(name: str) -> Iterator[Path]:
+    """The files of all runs on a data set."""
+    return iter(sorted((FOLDER / name).glob("*/seed*.json")))
+
+
+def unpack(dataset: Dataset, outputs: Path) -> bool:
+    """Write the reference's runs on a data set, and those on data that is not here, as run folders below `outputs`; whether it has any on it.
+
+    They are written once, and again where the reference or the data changed. Fingerprints become those of the data here, which another processor's
+    last digit may have changed.
+    """
+    if not (name := known_name(dataset)):
+        return False
+    every = about()["data"]
+    others = [other for other, facts in every.items() if other != name and not facts["made"]]
+    stamp = {"splits": {split: part.fingerprint for split, part in dataset.splits.items()},
+             "reference": hashlib.sha256(b"".join(path.read_bytes() for path in sorted(FOLDER.rglob("*.json")))).hexdigest()}
+    path = outputs / f"{name}.json"
+    if path.is_file() and json.loads(path.read_text()) == stamp:
+        return True
+    with alone(outputs, wait=True):
+        replaced = {every[name]["key"]: dataset.key} | {
+            there: dataset[split].fingerprint for split, there in every[name]["splits"].items() if split in dataset}
+        for source in files(name):
+            _unpack_run(source, outputs / "runs" / dataset.key, replaced, [frame.image_id for frame in dataset["val"].frames])
+        for other in others:
+            for source in files(other):
+                _unpack_run(source, outputs / "runs" / every[other]["key"], {}, [])
+        for source in sorted((FOLDER / "measured").glob("*.json")):
+            write_atomic(outputs / "measured" / source.name, source.read_bytes())
+        if (fitted := every[name]["fitted_anchors"]) is not None:
+            write_json(outputs / "runs" / dataset.key / every[name]["profile"] / "fitted_anchors.json", fitted)
+        write_json(path, stamp)
+    return True
+
+
+def _unpack_run(source: Path, place: Path, replaced: dict[str, str], image_ids: list[int]) -> None:
+    text = source.read_text()
+    for there, here in replaced.items():
+        text = text.replace(there, here)
+    kept = json.loads(text)
+    experiment = kept["config"]["experiment"]
+    run = place / experiment["profile"] / kept["row"] / f"seed{experiment['seed']}"
+    write_json(run / MARK, {"machine": kept["machine"], "weights": kept["weights"]})
+    write_json(run / "config.json", kept["config"])
+    columns = kept["log"]["columns"]
+    rows = [dict(zip(columns, row, strict=True)) for row in kept["log"]["steps"]] + kept["log"]["validations"]
+    rows.sort(key=lambda row: (row["step"], "val" in row))
+    write_atomic(run / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    ap = np.array([[np.nan if value is None else value for value in row] for row in kept["resamples"]["ap"]])
+    np.savez(file := io.BytesIO(), ap=ap, clips=kept["resamples"]["clips"])
+    write_atomic(run / kept["resamples"]["file"], file.getvalue())
+    if "detections" in kept and image_ids:
+        write_atomic(run / "detections.json", json.dumps(_as_coco(kept["detections"], image_ids)))
+    write_json(run / "metrics.json", kept["metrics"])  # last: it says that the run is finished
+
+
+def _as_coco(kept: dict[str, list], image_ids: list[int]) -> list[dict]:
+    frames = np.repeat(image_ids, kept["per_frame"]).tolist()
+    return [{"image_id": frame, "category_id": label, "bbox": [x / 10, y / 10, w / 10, h / 10], "score": score / 1e4}
+            for frame, label, score, (x, y, w, h) in zip(frames, kept["label"], kept["score"], kept["xywh"], strict=True)]
+
+
+def seeds_of(dataset: Dataset, profile: str) -> int:
+    """How often each row was trained on a data set; raises ValueError where the reference has no runs of this profile on it."""
+    facts = about().get("data", {}).get(known_name(dataset), {})
+    if facts.get("profile") != profile:
+        has = "; ".join(f"{name}, profile {one['profile']}" for name, one in about().get("data", {}).items())
+        raise ValueError(f"the reference has no runs on {dataset.name} in the profile {profile}; it has: {has or 'none at all'}. "
+                         "Leave RUNS=reference out, and it is trained here")
+    return facts["seeds"]
+
+
+def pack(outputs: Path, datasets: Iterable[Dataset], profile: str, machine: str, resamples: str, seeds: int) -> list[Path]:
+    """Keep all finished runs of a profile on these data sets as the reference; -> its files. What it held before is replaced.
+
+    Rows were trained `seeds` times where the data are simulated, else once.
+
+    `resamples` is the name of the file in a run's folder that holds its resampled values. Raises ValueError for a run without them.
+    """
+    for old in FOLDER.rglob("*.json"):
+        old.unlink()
+    data: dict[str, dict] = {}
+    for dataset in datasets:
+        place = outputs / "runs" / dataset.key / profile
+        made, fitted = how_made(dataset), place / "fitted_anchors.json"
+        for metrics in sorted(place.glob("*/seed?/metrics.json")):
+            run = metrics.parent
+            kept = _packed(run, dataset, machine, resamples, every_seed=made is not None)
+            write_atomic(FOLDER / dataset.name / _short(run.parent.name) / f"{run.name}.json", json.dumps(kept, separators=(",", ":")) + "\n")
+        data[dataset.name] = {"key": dataset.key, "profile": profile, "seeds": seeds if made else 1, "made": made,
+                              "splits": {name: split.fingerprint for name, split in dataset.splits.items()},
+                              "fitted_anchors": json.loads(fitted.read_text()) if fitted.is_file() else None}
+    for source in sorted((outputs / "measured").glob("*.json")):
+        write_atomic(FOLDER / "measured" / source.name, source.read_bytes())
+    write_json(FOLDER / ABOUT, {"machine": machine, "date": date.today().isoformat(), "profile": profile, "data": data})
+    return sorted(FOLDER.rglob("*.json"))
+
+
+def _short(row: str) -> str:
+    return row if len(row) < 100 else row[:60] + hashlib.sha256(row.encode()).hexdigest()[:8]
+
+
+def _packed(run: Path, dataset: Dataset, machine: str, resamples: str, every_seed: bool) -> dict:
+    config, metrics = (json.loads((run / name).read_text()) for name in ("config.json", "metrics.json"))
+    first = config["experiment"]["seed"] == 0
+    try:
+        with np.load(run / resamples, allow_pickle=False) as found:
+            ap, clips = found["ap"], int(found["clips"])
+    except OSError:
+        raise ValueError(f"{run}: no {resamples}; compare it first, `detlib table ladder` with all its seeds") from None
+    if not first:  # what a mean over seeds takes; the classes of seed 0 are shown one by one
+        ap = np.nanmean(ap, axis=1, keepdims=True)
+    weights = run / "model.safetensors"
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    kept = {"row": run.parent.name, "machine": machine, "weights": hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None,
+            "config": config, "metrics": _rounded(metrics), "log": _thinned(log, first),
+            "resamples": {"file": resamples, "clips": clips, "ap": [[None if np.isnan(v) else round(v, 4) for v in row] for row in ap.tolist()]}}
+    if first and (run / "detections.json").is_file():
+        kept["detections"] = _best(json.loads((run / "detections.json").read_text()), [frame.image_id for frame in dataset["val"].frames])
+    return kept
+
+
+def _thinned(log: list[dict], first: bool) -> dict[str, list]:
+    steps = [row for row in log if "loss" in row]
+    keep = [row for row in steps if row["step"] <= WHOLE_STEPS or row["step"] % EVERY == 0] if first else steps[EVERY * 10 - 1::EVERY * 10]
+    columns = list(steps[0]) if steps else []
+    return {"columns": columns, "steps": [[_rounded(row.get(name), 4) for name in columns] for row in keep],
+            "validations": [_rounded(row) for row in log if "val" in row]}
+
+
+def _rounded(value: Any, digits: int = 6) -> Any:
+    """Numbers of any structure to so many significant digits."""
+    if isinstance(value, float):
+        return float(f"{value:.{digits}g}")
+    if isinstance(value, dict):
+        return {name: _rounded(part, digits) for name, part in value.items()}
+    return [_rounded(part, digits) for part in value] if isinstance(value, list) else value
+
+
+def _best(detections: list[dict], image_ids: list[int]) -> dict[str, list]:
+    place = {image_id: index for index, image_id in enumerate(image_ids)}
+    best = sorted(detections, key=lambda found: -found["score"])[:BOXES_PER_FRAME * len(image_ids)]
+    best.sort(key=lambda found: (place[found["image_id"]], -found["score"]))
+    count = np.bincount([place[found["image_id"]] for found in best], minlength=len(image_ids)).tolist()
+    return {"per_frame": count, "label": [found["category_id"] for found in best], "score": [round(found["score"] * 1e4) for found in best],
+            "xywh": [[round(10 * v) for v in found["bbox"]] for found in best]}

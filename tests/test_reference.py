@@ -1,0 +1,129 @@
+"""The reference run: what is kept of it, that it comes back, and that the README says what it holds."""
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from detlib import reference, runs
+from detlib.evaluate.coco import kept_detections
+from detlib.evaluate.compare import difference
+from detlib.evaluate.intervals import SCHEME, map_interval, resampled_classes
+from detlib.evaluate.ladder import climb, ladder_table
+from detlib.experiments import rung
+from detlib.plots import ladder as ladder_figure, losses, validation
+from detlib.train import fit, load_model
+
+RESAMPLES = f"resamples{SCHEME}.npz"
+
+
+def near(a, b):
+    """Two records alike but for the sixth digit of their numbers."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(near(a[name], b[name]) for name in a)
+    return a == b or a == pytest.approx(b, rel=1e-5)
+
+
+@pytest.fixture
+def kept(small, tmp_path, monkeypatch):
+    """Two rows and two seeds trained on the small data set, and packed; then a home of its own, in which nothing is trained."""
+    monkeypatch.setattr(reference, "FOLDER", tmp_path / "reference")
+    data = runs.open_data(small, "smoke")
+    trained = {(name, seed): fit(rung(name, "smoke", seed), data, progress=False) for name in ("adam", "flip") for seed in (0, 1)}
+    difference([trained["adam", 0], trained["adam", 1]], [trained["flip", 0], trained["flip", 1]], data)
+    reference.pack(runs.outputs(), [data], "smoke", "a machine", RESAMPLES, 2)
+    monkeypatch.setenv("DETLIB_HOME", str(tmp_path / "elsewhere"))
+    return small, trained
+
+
+def test_a_run_comes_back_as_it_was_but_for_rounding(kept, monkeypatch):
+    small, trained = kept
+    monkeypatch.setenv("DETLIB_RUNS", "reference")
+    data = runs.open_data(small, "smoke")
+    for (name, seed), run in trained.items():
+        back = runs.find_run(rung(name, "smoke", seed), data)
+        assert back.config == run.config and near(back.metrics, run.metrics)
+        assert back.log_rows()[-1]["val"]["mAP"] == pytest.approx(run.metrics["mAP"], rel=1e-5)
+        ap, clips = resampled_classes(run, None)
+        if seed == 0:
+            mine, found = kept_detections(back, data), kept_detections(run, data)
+            best = np.sort(found.score)[::-1][:len(mine.score)]
+            assert np.allclose(np.sort(mine.score)[::-1], best, atol=1e-4) and len(mine.score) == min(len(found.score), 22 * len(data["val"]))
+            assert np.allclose(resampled_classes(back, None)[0], ap, atol=1e-4, equal_nan=True) and resampled_classes(back, None)[1] == clips
+        else:
+            assert not (back.folder / "detections.json").exists() and resampled_classes(back, None)[0].shape == (len(ap), 1)
+    for name in ("adam", "flip"):
+        pair = [runs.find_runs(rung(name, "smoke"), data, (0, 1)), [trained[name, 0], trained[name, 1]]]
+        assert map_interval(pair[0], None) == pytest.approx(map_interval(pair[1], None), abs=1e-3)
+
+
+def test_read_in_place_of_ones_own_nothing_is_trained_and_weights_are_refused(kept, monkeypatch):
+    small, _ = kept
+    monkeypatch.setenv("DETLIB_RUNS", "reference")
+    data = runs.open_data(small, "smoke")
+    run = fit(rung("adam", "smoke"), data, on_log=lambda row, run: pytest.fail("it trains"), progress=False)
+    assert run.folder.is_relative_to(runs.home() / "outputs" / "reference")
+    with pytest.raises(runs.NoWeights, match="weights of adam, and the reference keeps none"):
+        load_model(run, data)
+    assert runs.start_run(rung("flip", "smoke", weights=runs.weights_name(run.folder))).weights_hash() == run.weights_hash()
+    monkeypatch.setenv("DETLIB_RUNS", "theirs")
+    with pytest.raises(ValueError, match="known are 'own' and 'reference'"):
+        runs.outputs()
+
+
+def test_beside_ones_own_it_is_shown_and_says_so(kept):
+    small, _ = kept
+    data = runs.open_data(small, "smoke")
+    assert runs.find_run(rung("adam", "smoke"), data) is None, "it is not taken for one's own"
+    run = fit(rung("adam", "smoke"), data, progress=False)
+    there = runs.reference_of(run)
+    assert near(there.metrics, run.metrics), "the same machine and seed"
+    assert runs.reference_of(there) is None and runs.reference_of(replace(run, folder=run.folder.with_name("seed7"))) is None
+    rows = climb(data, "smoke", 1)
+    assert ladder_table(rows).loc["adam", "reference"] == f"{run.metrics['mAP']:.3f}" and ladder_table(rows).loc["fpn", "reference"] == ""
+    for figure in (losses({"adam": run}), validation({"adam": run}), ladder_figure(rows, data)):
+        assert any("reference run" in text.get_text() for text in figure.texts)
+        assert any(line.get_markerfacecolor() in ("white", "none") for axis in figure.axes for line in axis.lines)
+
+
+def test_other_data_and_other_numbers_of_the_same_data(kept, tmp_path, monkeypatch):
+    """Simulated data are known by how they were made: where another processor rounds otherwise, their fingerprint is another one."""
+    small, _ = kept
+    about = json.loads((reference.FOLDER / "about.json").read_text())
+    about["data"]["small"]["made"] = {"simulator": 1}
+    (reference.FOLDER / "about.json").write_text(json.dumps(about))
+    content = json.loads((small / "val_annotations.json").read_text())
+    content["annotations"][0]["bbox"][0] += 0.25
+    (small / "val_annotations.json").write_text(json.dumps(content))
+    changed = runs.open_data(small, "smoke")
+    assert changed.key != about["data"]["small"]["key"]
+    assert reference.known_name(changed) is None
+    with pytest.raises(ValueError, match="no runs on small in the profile laptop; it has: small, profile smoke"):
+        reference.seeds_of(changed, "laptop")
+    monkeypatch.setattr(reference, "how_made", lambda dataset: {"simulator": 1})
+    monkeypatch.setenv("DETLIB_RUNS", "reference")
+    changed = runs.open_data(small, "smoke")
+    run = fit(rung("adam", "smoke"), changed, on_log=lambda row, run: pytest.fail("it trains"), progress=False)
+    assert run.config["data"]["val"] == changed["val"].fingerprint and len(kept_detections(run, changed).score)
+
+
+def test_what_comes_with_detlib_is_small_whole_and_of_today():
+    """Every row with three seeds on simulated streets and one on real frames, with the settings that the code has now; no pictures."""
+    about = reference.about()
+    files = sorted(reference.FOLDER.rglob("*.*"))
+    assert {path.suffix for path in files if path.is_file() and path.suffix != ".pyc"} == {".json", ".py"}
+    assert sum(path.stat().st_size for path in files if path.suffix == ".json") <= 5e6
+    assert about["machine"] and about["date"]
+    for name, seeds in (("simulated", (0, 1, 2)), ("tdt4265_2022", (0,))):
+        there = {path: json.loads(path.read_text()) for path in reference.files(name)}
+        kept = {(one["row"], one["config"]["experiment"]["seed"]): one for one in there.values()}
+        for row in [row for row in dict.fromkeys(climb_names()) if name == "simulated" or row != "extended"]:
+            for seed in seeds:
+                experiment = rung(row, "laptop", seed)
+                now = json.loads(json.dumps({"experiment": asdict(experiment), "profile": asdict(experiment.sizes)}))
+                assert not runs.config_differences(kept[row, seed]["config"], now), (name, row, seed, "train the reference run again")
+
+
+def climb_names():
+    from detlib.experiments import LADDER
+    return [name for name, _ in LADDER]
