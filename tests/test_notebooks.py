@@ -1,6 +1,7 @@
 """The notebooks: stored clean, with the cells that every one has, and each runs in the smoke profile."""
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,24 @@ def test_has_the_parts_of_every_notebook(path):
     for place, cell in enumerate(cells):
         if cell["cell_type"] == "code" and "plots." in source(cell):
             assert any(c["cell_type"] == "markdown" for c in cells[max(0, place - 2):place]), f"{cell['id']}: a sentence stands before a figure"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_opens_and_ends_like_the_others(path):
+    cells = read(path)["cells"]
+    opening = "\n\n".join(source(c) for c in cells[:[c["cell_type"] for c in cells].index("code")])
+    places = [opening.find(mark) for mark in ("# ", "\n\n**You will**\n- ", "\n\n**Needs:** ", "\n\n**Time:** about ")]
+    assert places[0] == 0 and places == sorted(set(places)) and 3 <= opening.count("\n- ") <= 5
+    after = NOTEBOOKS[(NOTEBOOKS.index(path) + 1) % len(NOTEBOOKS)].name
+    assert re.fullmatch(rf"## Recap\n\n(- .+\n){{3,6}}\n(\*\*To go on\.\*\* .+\n\n)?\*\*Next:\*\* .*\]\({after}\).*", source(cells[-1]))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_what_to_see_stands_below_every_figure(path):
+    cells = read(path)["cells"]
+    for cell, below in pairwise(cells):
+        if cell["cell_type"] == "code" and re.search(r"^plots\.|display\(|^(\w+_browser|video\.Video)\(|^studio$", source(cell), re.M):
+            assert below["cell_type"] == "markdown" and not source(below).startswith("#"), f"{cell['id']}: words about it come next, not a heading"
 
 
 def test_every_notebook_runs_in_the_smoke_profile(executed):
