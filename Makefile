@@ -1,4 +1,4 @@
-# make workbook | test | test-long | lab | student | bench | clean
+# make workbook | test | test-fast | test-long | lab | student | bench | clean
 # Variables: DATA (a folder; default: simulated), PROFILE (smoke, laptop, report), SEEDS (trainings of each row; default: 1), INVALID (raise, drop, clip), RUNS (own, reference), NAMES (of benchmarks), PYTHON, PIP_ARGS
 PYTHON ?= python3
 VENV := .venv
@@ -8,8 +8,12 @@ READY := $(VENV)/.ready
 workbook: $(READY)
 	$(BIN)/detlib workbook $(if $(DATA),--data "$(DATA)") $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(INVALID),--invalid $(INVALID)) $(if $(RUNS),--runs $(RUNS))
 
+# a process for each core, up to four, with one thread each; what shares an executed workbook stays together
 test: $(READY)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup $(PYTEST_ARGS)
+
+test-fast: $(READY)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup -m "not slow" $(PYTEST_ARGS)
 
 # what is too long for every change: kills, broken files, full disks; at most 45 minutes; figures in outputs/bench/reliability.json
 test-long: $(READY)
@@ -34,4 +38,4 @@ bench: $(READY)
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: workbook test test-long lab student bench clean
+.PHONY: workbook test test-fast test-long lab student bench clean

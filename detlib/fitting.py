@@ -21,7 +21,7 @@ from .matching import THRESHOLD
 
 # What a box is worth by the IoU of its best anchor: the IoU itself, or a step at matching's threshold, soft so that it has a gradient
 OBJECTIVES: dict[str, Callable[[Tensor], Tensor]] = {"mean_iou": lambda iou: iou, "recall": lambda iou: torch.sigmoid((iou - THRESHOLD) / 0.05)}
-SAMPLE = 4000  # boxes drawn for the choice and for each step: enough for steady gradients, and the time does not grow with the data
+SAMPLE = 4000  # boxes drawn for the choice and for each step: enough for steady gradients, and the time is bounded; at most twice all
 CANDIDATES = 14  # widths, and heights, that the choice is made among
 STEPS, RATE = 200, 0.02  # Adam's, on the logarithms of the sizes
 RESTARTS = 5  # attempts on other draws, the best of which also does better on clips that were left out
@@ -233,11 +233,11 @@ def _image(strides: Sequence[int], image_hw: tuple[int, int]) -> tuple[tuple[int
 
 
 def _sampler(boxes: Tensor, weights: Tensor, seed: int) -> Callable[[], Tensor]:
-    """A function that draws SAMPLE boxes by weight, as columns (4, SAMPLE) cxcywh px."""
-    generator, columns = torch.Generator().manual_seed(seed), xyxy_to_cxcywh(boxes).T.contiguous()
+    """A function that draws S boxes by weight, SAMPLE or twice as many as there are, as columns (4, S) cxcywh px."""
+    generator, columns, count = torch.Generator().manual_seed(seed), xyxy_to_cxcywh(boxes).T.contiguous(), min(SAMPLE, 2 * len(boxes))
 
     def draw() -> Tensor:
-        return columns[:, torch.multinomial(weights, SAMPLE, replacement=True, generator=generator)]
+        return columns[:, torch.multinomial(weights, count, replacement=True, generator=generator)]
     return draw
 
 

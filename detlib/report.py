@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from fnmatch import fnmatch
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -28,6 +29,7 @@ from nbconvert.filters import strip_ansi
 from PIL import Image
 
 from . import __version__, offline, runs
+from .experiments import LADDER
 from .files import alive, write_atomic
 from .offline import duration, export, title
 
@@ -260,14 +262,18 @@ def _key(notebook: Path, environment: dict[str, str], data: str) -> str:
 
 
 def _runs_key(notebook: Path, environment: dict[str, str]) -> str:
-    """Changes when a training is finished, for a notebook that shows all of them (its metadata's `detlib.shows_runs`); else empty."""
+    """Changes when a training is finished that a notebook shows: of the rungs that its metadata's `detlib.shows_runs` lists, patterns among them
+    and LADDER for all rows of the ladder; empty for a notebook that shows none but its own."""
     try:
-        if not nbformat.read(notebook, as_version=4).metadata.get("detlib", {}).get("shows_runs"):
-            return ""
+        shown = nbformat.read(notebook, as_version=4).metadata.get("detlib", {}).get("shows_runs")
     except Exception:  # it cannot be read: running it reports what is wrong
         return ""
+    if not shown:
+        return ""
+    patterns = [*shown, *(name for name, _ in LADDER if "LADDER" in shown)]
     folder = Path(environment.get("DETLIB_HOME") or runs.home()) / "outputs" / "runs"
-    finished = [[str(f), f.stat().st_mtime_ns] for f in sorted(folder.glob("*/*/*/*/metrics.json"))]
+    finished = [[str(f), f.stat().st_mtime_ns] for f in sorted(folder.glob("*/*/*/*/metrics.json"))
+                if any(fnmatch(f.parent.parent.name, pattern) for pattern in patterns)]
     return "-" + hashlib.sha256(json.dumps(finished).encode()).hexdigest()[:12]
 
 

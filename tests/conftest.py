@@ -10,6 +10,14 @@ HERE = Path(__file__).resolve().parents[1]
 REAL = HERE.parent / "shared" / "tdt4265_2022"
 
 
+def pytest_collection_modifyitems(items):
+    """Tests that need the executed workbook run in one process, so that it is executed once; they are slow, as are whole files that say so."""
+    for item in items:
+        if "executed" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("workbook"))
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def real():
     if not REAL.is_dir():

@@ -11,7 +11,8 @@ from detlib.evaluate.compare import difference
 from detlib.evaluate.intervals import SCHEME, map_interval, resampled_classes
 from detlib.evaluate.ladder import climb, ladder_table
 from detlib.experiments import rung
-from detlib.plots import ladder as ladder_figure, losses, validation
+from detlib.plots import ladder as ladder_figure
+from detlib.plots import losses, validation
 from detlib.train import fit, load_model
 
 RESAMPLES = f"resamples{SCHEME}.npz"

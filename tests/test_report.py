@@ -301,10 +301,10 @@ def test_workbook_skips_names_and_goes_on(tmp_path):
     assert (tmp_path / "log").read_text() == "laptop smoke laptop " and "One, changed" in (out / "index.html").read_text()
 
 
-def test_what_shows_all_runs_is_made_again_when_a_later_notebook_has_trained(tmp_path):
+def test_what_shows_other_runs_is_made_again_when_a_later_notebook_has_trained(tmp_path):
     shows = save(tmp_path / "01_a.ipynb", "# One", COUNT)
     book = nbformat.read(shows, as_version=4)
-    book.metadata["detlib"] = {"shows_runs": True}
+    book.metadata["detlib"] = {"shows_runs": ["LADDER", "*backbone=*"]}
     nbformat.write(book, shows)
     metrics = tmp_path / "home" / "outputs" / "runs" / "data" / "laptop" / "fpn" / "seed0" / "metrics.json"
     train = f"from pathlib import Path; p = Path({str(metrics)!r}); p.parent.mkdir(parents=True); p.write_text('1')"
@@ -314,6 +314,11 @@ def test_what_shows_all_runs_is_made_again_when_a_later_notebook_has_trained(tmp
     assert (tmp_path / "log").read_text() == "laptop laptop " and [line[:5] for line in said[:3]] == ["[1/2]", "[2/2]", "[1/2]"]
     assert report.workbook([shows, trains], tmp_path / "out", environment=home, echo=said.append) == 0
     assert (tmp_path / "log").read_text() == "laptop laptop ", "nothing new: nothing is run"
+    for rung, count in (("fpn+steps=3", 2), ("fpn+backbone=mobilenet", 3), ("extended", 4)):
+        (tmp_path / "home/outputs/runs/data/laptop" / rung / "seed0").mkdir(parents=True)
+        (tmp_path / "home/outputs/runs/data/laptop" / rung / "seed0/metrics.json").write_text("1")
+        assert report.workbook([shows, trains], tmp_path / "out", environment=home, echo=said.append) == 0
+        assert (tmp_path / "log").read_text() == "laptop " * count, f"{rung}: only what the notebook shows makes it run again"
 
 
 def test_an_unreadable_notebook_does_not_stop_the_others(tmp_path):
