@@ -271,9 +271,10 @@ def known_data() -> list[str]:
 
 
 def find_run(experiment: Experiment, data: Dataset | str) -> Run | None:
-    """The finished run of an experiment, if there is one of the profile's present sizes."""
+    """The finished run of an experiment, if there is one of the profile's present sizes and of the settings that its row has now."""
     run = Run(run_folder(experiment, data), experiment)
-    return run if run.finished and not config_differences(run.config["profile"], json.loads(json.dumps(asdict(experiment.sizes)))) else None
+    now = json.loads(json.dumps({"experiment": asdict(experiment), "profile": asdict(experiment.sizes)}))
+    return run if run.finished and not config_differences(_completed(run.config), now) else None
 
 
 def find_runs(experiment: Experiment, data: Dataset | str, seeds: Iterable[int]) -> list[Run]:
@@ -293,7 +294,7 @@ def open_run(experiment: Experiment, dataset: Dataset, config: dict, precision: 
     path = folder / "config.json"
     config = json.loads(json.dumps({"experiment": asdict(experiment), **config}))
     if path.is_file():
-        different = config_differences(run.config, config)
+        different = config_differences(_completed(run.config), config)
         if not different:
             return run
         aside = next(p for k in range(1, 1000) if not (p := folder.with_name(f"{folder.name}.before{k}")).exists())
@@ -303,6 +304,11 @@ def open_run(experiment: Experiment, dataset: Dataset, config: dict, precision: 
     versions = {name: version(name) for name in ("torch", "torchvision", "numpy")}
     write_json(path, {**config, "versions": versions, "precision": precision, "threads": torch.get_num_threads()})
     return run
+
+
+def _completed(config: dict) -> dict:
+    """A run's configuration in which fields that experiments did not have yet are at their defaults."""
+    return {**config, "experiment": {**asdict(Experiment()), **config.get("experiment", {})}}
 
 
 def config_differences(there: Any, now: Any, name: str = "") -> list[str]:
