@@ -101,6 +101,14 @@ def test_modules_import_only_what_stands_before_them():
                 assert ORDER.index(other) < ORDER.index(module), f"{path} imports {other}"
 
 
+def test_the_map_names_every_module():
+    """CONTRIBUTING's map, ORDER and the package hold the same modules."""
+    table = (PACKAGE.parent / "CONTRIBUTING.md").read_text().split("## The map")[1].split("\n## ")[0]
+    named = re.findall(r"`(\w+)/?`", " ".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `")))
+    there = {path.stem for path in PACKAGE.iterdir() if path.name[0] not in "_." and (path.is_dir() or path.suffix == ".py")}
+    assert sorted(named) == sorted(ORDER) == sorted(there)
+
+
 def test_conda_environment_is_the_same_list():
     """environment.yml names what pyproject.toml names, under conda-forge's names."""
     conda_names = {"torch": "pytorch", "matplotlib": "matplotlib-base", "seaborn": "seaborn-base", "playwright": "playwright-python"}

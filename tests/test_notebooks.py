@@ -1,6 +1,7 @@
 """The notebooks: stored clean, with the cells that every one has, and each runs in the smoke profile."""
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from detlib import report, runs
 from detlib.catalogue import FIGURES, TABLES
 from detlib.cli import main
-from detlib.experiments import NULL, rung
+from detlib.experiments import NULL, ladder, rung
 
 HERE = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((HERE / "notebooks").glob("*.ipynb"))
@@ -49,6 +50,23 @@ def test_has_the_parts_of_every_notebook(path):
     for place, cell in enumerate(cells):
         if cell["cell_type"] == "code" and "plots." in source(cell):
             assert any(c["cell_type"] == "markdown" for c in cells[max(0, place - 2):place]), f"{cell['id']}: a sentence stands before a figure"
+
+
+def test_every_row_has_a_notebook_that_trains_it():
+    """And those that load all rows name them, so that notebook 00 knows how long they take."""
+    trains = {path.stem: read(path)["metadata"].get("detlib", {}).get("trains", []) for path in NOTEBOOKS}
+    rows = [name for name, row in ladder().items() if row.split == "train"]
+    loading = [path.stem for path in NOTEBOOKS if any("in ladder(PROFILE).items()" in source(cell) for cell in read(path)["cells"])]
+    assert loading and all(trains[stem] == rows for stem in loading)
+    assert set(ladder()) <= {name for stem, names in trains.items() if stem not in loading for name in names}
+
+
+def test_each_notebook_is_found():
+    """In README's table, and as the next of the one before."""
+    listed = re.findall(r"^\| `(\d\d_\w+)` \|", (HERE / "README.md").read_text(), re.M)
+    assert listed == [path.stem for path in NOTEBOOKS]
+    for path, after in pairwise(NOTEBOOKS):
+        assert after.stem in source(read(path)["cells"][-1]).split("**Next:**")[1], path.stem
 
 
 def test_every_notebook_runs_in_the_smoke_profile(executed):
