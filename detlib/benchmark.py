@@ -91,8 +91,9 @@ def forecast(dataset: Dataset, profile: str | None = None, seeds: int | None = N
 
 
 def notebooks() -> list[Path]:
-    """The numbered notebooks, in order."""
-    return sorted((runs.home() / "notebooks").glob("[0-9]*.ipynb"))
+    """The numbered notebooks, in order: the home's, else, where DETLIB_HOME names a home of outputs alone, those beside the package."""
+    places = (runs.home(), Path(__file__).resolve().parents[1])
+    return next((found for place in places if (found := sorted((place / "notebooks").glob("[0-9]*.ipynb")))), [])
 
 
 REPORT_LOADER = {"none": 26.69, "flip": 25.36}  # images/s, the report's table: its "Normal" and "With Data Augmentation"

@@ -78,7 +78,7 @@ FIGURES: dict[str, Entry] = {
         a.runs(("adam", "fpn")), a.dataset)),
     "confusions": Entry("who is taken for whom (--rungs)", lambda a: plots.confusions(next(iter(a.runs(("fpn",)).values())), a.dataset)),
     "calibration": Entry("can a score be believed (--rungs)", lambda a: plots.calibration(a.runs(("adam", "fpn", "focal")), a.dataset)),
-    "found_shares": Entry("who is asked.found, by size, distance and visibility (--rungs, --seeds)", lambda a: plots.found_shares(
+    "found_shares": Entry("who is found, by size, distance and visibility (--rungs, --seeds)", lambda a: plots.found_shares(
         a.repeated(("adam", "fpn")), a.dataset)),
     "cost_by_part": Entry("where parameters and arithmetic lie (--rungs)", asked.cost_by_part),
     "latencies": Entry("how long one image takes (--rungs)", lambda a: plots.latencies(cost.latency(*asked.models(a), devices()[-1]))),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from . import verbs
 from .files import TROUBLE
-from .options import data_and_profile, reading, training
+from .options import FORM_NAMES, data_and_profile, listed, reading, training
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -122,7 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
     sub.add_argument("--out", type=Path, help="a file that ends in .mp4 or .webp (default: below outputs/videos)")
 
     sub = verb("export", verbs.export, "for use elsewhere: a run's detections as COCO results, its detector as ONNX, or a data set in another form")
-    sub.add_argument("what", choices=("coco", "onnx", "voc", "yolo", "kitti"))
+    sub.add_argument("what", choices=(*FORM_NAMES, "onnx"))
     sub.add_argument("run", type=Path, metavar="RUN|FOLDER", help="a finished run's folder, below outputs/runs; or a data set's folder")
     sub.add_argument("--data", help="'simulated' or a data set's folder (default: DETLIB_DATA, else simulated)")
     sub.add_argument("--invalid", choices=("raise", "drop", "clip"), help="what to do with boxes that cannot be used (default: raise)")
@@ -131,7 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
     sub.add_argument("--json", action="store_true", help="print one JSON object")
 
     looks, brings = ("what is wrong with a data set, before it is trained on: file, annotation and fix of each finding",
-                     "bring a data set (COCO, Pascal VOC, YOLO or KITTI) into data/, as the workbook's own form")
+                     f"bring a data set ({listed(FORM_NAMES.values())}) into data/, as the workbook's own form")
     for name, function, text in (("check", verbs.check, looks), ("import", verbs.bring, brings)):
         sub = verb(name, function, text)
         sub.add_argument("folder", type=Path)

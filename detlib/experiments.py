@@ -1,9 +1,9 @@
 """Experiments: the ladder, whose every row replaces one field of the row above, and the profiles, which set sizes and never the code path."""
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import pandas as pd
 
@@ -172,16 +172,13 @@ def parse(text: str, profile: str | None = None, seed: int = 0) -> Experiment:
             raise ValueError(f"{change!r}: a changed field is written FIELD=VALUE, such as weights=imagenet")
         if key in ("profile", "seed"):
             raise ValueError(f"{change!r}: the {key} is no setting of a row; name it with --{key}")
-        kind: Any = {"head_depth": int, "prior": _or_none(float), "steps": _or_none(int), "train_frames": _or_none(int)}.get(key, str)
+        kind = get_type_hints(Experiment).get(key, str)
+        kind, *none = get_args(kind) or (kind,)  # `int | None` -> int, [NoneType]
         try:
-            values[key] = kind(value)
+            values[key] = None if none and value == "None" else kind(value)
         except ValueError:
             raise ValueError(f"{change!r}: {key} is a number") from None
     return rung(name, profile, seed, **values)
-
-
-def _or_none(kind: type) -> Callable[[str], Any]:
-    return lambda value: None if value == "None" else kind(value)
 
 
 def profile_name(name: str | None = None) -> str:

@@ -1,6 +1,15 @@
-"""Options that more than one command line has; imports nothing heavy."""
+"""Options that more than one command line has, and the forms of annotations that they name; imports nothing heavy."""
 from argparse import ArgumentParser
+from collections.abc import Iterable
 from pathlib import Path
+
+FORM_NAMES = {"coco": "COCO", "voc": "Pascal VOC", "yolo": "YOLO", "kitti": "KITTI"}  # of annotations, by the names that they go by in a sentence
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in a sentence: a, b or c."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def data_and_profile(parser: ArgumentParser) -> None:
@@ -12,7 +21,7 @@ def data_and_profile(parser: ArgumentParser) -> None:
 
 def reading(parser: ArgumentParser) -> None:
     """What a data set's folder may leave open."""
-    parser.add_argument("--form", choices=("coco", "voc", "yolo", "kitti"), help="where two readings are possible: which one")
+    parser.add_argument("--form", choices=tuple(FORM_NAMES), help="where two readings are possible: which one")
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="names of the classes, in the order of their numbers, where the data name none")
     parser.add_argument("--splits", nargs="+", metavar="HOW", help="share=0.2 (of the pictures to val), clips=0.2 (of the clips), folder, or "
                                                                    "train=FILE.txt val=FILE.txt, where the data name no splits")

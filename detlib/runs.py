@@ -301,9 +301,10 @@ def known_data() -> list[str]:
 
 
 def find_run(experiment: Experiment, data: Dataset | str) -> Run | None:
-    """The finished run of an experiment, if there is one of the profile's present sizes."""
+    """The finished run of an experiment, if there is one of the profile's present sizes and of the settings that its row has now."""
     run = Run(run_folder(experiment, data), experiment)
-    return run if run.finished and not config_differences(run.config["profile"], json.loads(json.dumps(asdict(experiment.sizes)))) else None
+    now = json.loads(json.dumps({"experiment": asdict(experiment), "profile": asdict(experiment.sizes)}))
+    return run if run.finished and not config_differences(_completed(run.config), now) else None
 
 
 def reference_of(run: Run) -> Run | None:
@@ -313,8 +314,10 @@ def reference_of(run: Run) -> Run | None:
     place = home() / "outputs"
     there = place / "reference" / run.folder.relative_to(place) if run.folder.is_relative_to(place) else run.folder
     found = Run(there, run.experiment)
-    same = there != run.folder and found.finished and not config_differences(found.config["profile"], run.config["profile"])
-    return found if same else None
+    if there == run.folder or not found.finished:
+        return None
+    mine = {name: _completed(run.config)[name] for name in ("experiment", "profile")}
+    return None if config_differences(_completed(found.config), mine) else found
 
 
 def find_runs(experiment: Experiment, data: Dataset | str, seeds: Iterable[int]) -> list[Run]:
@@ -334,7 +337,7 @@ def open_run(experiment: Experiment, dataset: Dataset, config: dict, precision: 
     path = folder / "config.json"
     config = json.loads(json.dumps({"experiment": asdict(experiment), **config}))
     if path.is_file():
-        different = config_differences(run.config, config)
+        different = config_differences(_completed(run.config), config)
         if not different:
             return run
         aside = next(p for k in range(1, 1000) if not (p := folder.with_name(f"{folder.name}.before{k}")).exists())
@@ -344,6 +347,11 @@ def open_run(experiment: Experiment, dataset: Dataset, config: dict, precision: 
     versions = {name: version(name) for name in ("torch", "torchvision", "numpy")}
     write_json(path, {**config, "versions": versions, "precision": precision, "threads": torch.get_num_threads()})
     return run
+
+
+def _completed(config: dict) -> dict:
+    """A run's configuration in which fields that experiments did not have yet are at their defaults."""
+    return {**config, "experiment": {**asdict(Experiment()), **config.get("experiment", {})}}
 
 
 def config_differences(there: Any, now: Any, name: str = "") -> list[str]:

@@ -1,4 +1,4 @@
-"""Broken data sets: small valid ones of the four forms, changed at random, and what the readers make of them."""
+"""Broken data sets: small valid ones of the forms, changed at random, and what the readers make of them."""
 import json
 import os
 import re

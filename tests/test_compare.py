@@ -14,7 +14,7 @@ from detlib.evaluate.compare import difference, paired_resamples, pairs
 from detlib.evaluate.intervals import clip_weights, interval, map_interval, resampled_classes
 from detlib.evaluate.ladder import climb, ladder_table, null_difference, seed_spread
 from detlib.experiments import LADDER, NULL, REPEATED, repeats, rung
-from detlib.runs import Run, run_folder
+from detlib.runs import Run, find_run, run_folder
 
 CLIPS = 8
 
@@ -41,6 +41,16 @@ def finished(data, name, frames, seed=0, labels=(1, 2)):
     (run.folder / "metrics.json").write_text(json.dumps(metrics))
     (run.folder / "log.jsonl").write_text(json.dumps({"step": 12, "loss": 1.0, "val": metrics}))
     return run
+
+
+def test_a_run_from_when_its_row_was_another_is_not_taken_for_it(data):
+    """A row put into the ladder changes those below it, and not their names; a field that came later stands at its default."""
+    run = finished(data, "flip", [0])
+    path, config = run.folder / "config.json", run.config
+    for changed, found in (({}, True), ({"optimizer": "sgd"}, False)):
+        kept = {key: value for key, value in config["experiment"].items() if key not in ("loss", "weights")}
+        path.write_text(json.dumps(config | {"experiment": kept | changed}))
+        assert (find_run(run.experiment, data) is not None) == found
 
 
 def test_pairs_share_their_clips(data):

@@ -46,8 +46,8 @@ def test_unknown_names_are_refused_with_the_known():
 
 def test_an_experiment_prints_what_it_changes():
     """In the notebooks, in the README and in a terminal it is one table: what differs from the row above in bold, all else not."""
-    last = str(rung("fpn", "smoke")).splitlines()[-1]
-    assert last == "| fpn | adamw | flip | resnet | **fpn** | hard_negatives | 0 | None | baseline | train | none |"
+    last = str(rung("adam", "smoke")).splitlines()[-1]
+    assert last == "| adam | **adamw** | none | small | none | hard_negatives | 0 | None | baseline | train | none |"
     variant = rung("fpn", "smoke", weights="imagenet")
     assert re.findall(r"\*\*(.+?)\*\*", str(variant)) == ["imagenet"] and variant.command == "detlib train fpn --set weights=imagenet --profile smoke"
     assert rung("adam", "laptop").command == "detlib train adam"
@@ -58,6 +58,7 @@ def test_an_experiment_prints_what_it_changes():
 def test_experiments_are_read_from_text():
     assert parse("fpn+backbone=mobilenet+weights=imagenet", "smoke", 2) == rung("fpn", "smoke", 2, backbone="mobilenet", weights="imagenet")
     assert parse("bias_init+prior=0.1+head_depth=2").prior == 0.1 and parse("bias_init+prior=None").prior is None
+    assert {f.type for f in fields(Experiment)} <= {str, int, float, int | None, float | None}, "what `parse` can read"
     for text, error in (("fpn+weights", "FIELD=VALUE"), ("fpn+prior=x", "is a number"), ("fpn+lr=1", "has no lr"), ("fnp", "no rung 'fnp'"),
                         ("fpn+seed=3", "name it with --seed"), ("fpn+head_depth=-1", "below 0"), ("fpn+prior=2", "between 0 and 1")):
         with pytest.raises(ValueError, match=error):
@@ -98,6 +99,14 @@ def test_modules_import_only_what_stands_before_them():
         for other in imports(path):
             if other not in ("__version__", module):
                 assert ORDER.index(other) < ORDER.index(module), f"{path} imports {other}"
+
+
+def test_the_map_names_every_module():
+    """CONTRIBUTING's map, ORDER and the package hold the same modules."""
+    table = (PACKAGE.parent / "CONTRIBUTING.md").read_text().split("## The map")[1].split("\n## ")[0]
+    named = re.findall(r"`(\w+)/?`", " ".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `")))
+    there = {path.stem for path in PACKAGE.iterdir() if path.name[0] not in "_." and (path.is_dir() or path.suffix == ".py")}
+    assert sorted(named) == sorted(ORDER) == sorted(there)
 
 
 def test_conda_environment_is_the_same_list():

@@ -1,4 +1,4 @@
-"""Four forms in and out: round trips exact to what a form holds, two other libraries as oracles, and every doubt an error with its way out."""
+"""Forms in and out: round trips exact to what a form holds, two other libraries as oracles, and every doubt an error with its way out."""
 import json
 from pathlib import Path
 from xml.etree import ElementTree
@@ -8,17 +8,21 @@ import numpy as np
 import pytest
 import supervision
 from conftest import coco, write_dataset
+from kills import FORMS as FUZZED
 from PIL import Image
 
 from detlib import runs
 from detlib.cli import main
 from detlib.data.clips import clip_rule
 from detlib.data.coco import DataError
+from detlib.data.export import WRITERS
 from detlib.data.export import write_dataset as export
 from detlib.data.folder import open_dataset, read_all
-from detlib.data.formats import read_folder
+from detlib.data.formats import FORMS, read_folder
+from detlib.options import FORM_NAMES
 
-OTHER = Path(__file__).resolve().parents[2] / "shared" / "other_data"
+HERE = Path(__file__).resolve().parents[1]
+OTHER = HERE.parent / "shared" / "other_data"
 FROM_ONE = [1, 1, 0, 0]  # supervision counts VOC's first pixel as 1 and takes it off, we do not: see voc.py
 CORNERS = ["x1", "y1", "x2", "y2"]
 
@@ -51,23 +55,33 @@ def boxes_of(dataset, crowds=True):
     return found
 
 
-@pytest.mark.parametrize(("form", "within"), [("coco", 0), ("voc", 0), ("yolo", 1e-6), ("kitti", 0.0051)])
-def test_round_trip(folder, tmp_path, form, within):
+def test_a_form_is_known_everywhere():
+    assert set(FORM_NAMES) == set(FORMS) == set(WRITERS) == set(EXACT) == set(FUZZED)
+    pages = ("README.md", "data/README.md", "notebooks/00_start_here.ipynb", "notebooks/09_your_data.ipynb")
+    assert not [(page, name) for page in pages for name in FORM_NAMES.values() if name not in (HERE / page).read_text()]
+
+
+# form -> how far a written coordinate may be from what it was (px; of YOLO, shares of the picture), and whether crowds come back
+EXACT = {"coco": (0, True), "voc": (0, True), "yolo": (1e-6, False), "kitti": (0.0051, False)}
+
+
+@pytest.mark.parametrize("form", EXACT)
+def test_round_trip(folder, tmp_path, form):
     """Back as it was: coordinates to what the form writes, splits, classes (in KITTI one word), frames without objects."""
-    data = open_dataset(folder)
+    data, (within, crowds) = open_dataset(folder), EXACT[form]
     losses = export(data, tmp_path / "out", form, read_all(folder)[1])
     again = open_dataset(tmp_path / "out", clips="names")
     assert list(again.splits) == ["train", "val"] and [len(s) for s in again.splits.values()] == [4, 3]
     names = {name: name if form != "kitti" else name.replace(" ", "_") for name in data.categories}
-    before, after = boxes_of(data, form not in ("yolo", "kitti")), boxes_of(again)
-    assert sum(map(len, before.values())) == sum(map(len, after.values())) == (13 if form in ("yolo", "kitti") else 15)
+    before, after = boxes_of(data, crowds), boxes_of(again)
+    assert sum(map(len, before.values())) == sum(map(len, after.values())) == (15 if crowds else 13)
     for (_, rows), (_, found) in zip(sorted(before.items(), key=lambda i: i[0][1] + i[0][0]), sorted(after.items(), key=lambda i: i[0][1] + i[0][0]),
                                      strict=True):
         assert [names[row[0]] for row in rows] == [row[0] for row in found]
         apart = np.abs(np.array([row[1:] for row in rows]) - np.array([row[1:] for row in found])).max(initial=0)
         assert apart <= (within * 97 if form == "yolo" else within)
     assert any("no ids" in loss for loss in losses) == (form != "coco")
-    assert any("crowds" in loss for loss in losses) == (form in ("yolo", "kitti"))
+    assert any("crowds" in loss for loss in losses) != crowds
     for split, source in ((s, data[s.name]) for s in again.splits.values()):
         assert (split.image(0) == source.image(0)).all()
 

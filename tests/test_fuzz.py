@@ -1,4 +1,4 @@
-"""Broken data sets of all four forms are loaded or refused with a sentence; the long version tries more (tests/long)."""
+"""Broken data sets of all forms are loaded or refused with a sentence; the long version tries more (tests/long)."""
 import json
 import tempfile
 from pathlib import Path

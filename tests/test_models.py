@@ -1,17 +1,20 @@
 """The models: exact sizes, the order of their outputs, losses by hand."""
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from detlib.anchors import BASELINE, SPECS, AnchorSpec
-from detlib.experiments import ladder, rung
+from detlib.data.augment import augment, whole
+from detlib.experiments import KNOWN, Experiment, ladder, rung
 from detlib.matching import targets
 from detlib.models.detector import Detector, build, trainable_parameters
 from detlib.models.fpn import FPN
 from detlib.models.heads import Head
-from detlib.models.losses import detection_loss
+from detlib.models.losses import classification_loss, detection_loss
 from detlib.models.tables import reconciliation
+from detlib.train import make_optimizer
 
 MEAN, STD = torch.full((3,), 100.0), torch.full((3,), 50.0)
 EXACT = {"baseline": 2_590_880, "adam": 2_590_880, "flip": 2_590_880, "resnet": 39_686_752, "fpn": 38_652_256, "focal": 38_652_256,
@@ -24,6 +27,29 @@ def test_trainable_parameters_of_the_report_profile(name):
     with torch.device("meta"):
         model = build(experiment, SPECS[experiment.anchors], 8, MEAN, STD)
     assert trainable_parameters(model) == EXACT[name]
+
+
+def test_each_known_value_of_a_field_is_another_training():
+    """One that nothing looks at would be trained as something else, under its own name."""
+    torch.manual_seed(0)
+    logits, classes, picture = torch.randn(2, 50, 4), torch.randint(0, 4, (2, 50)), torch.randint(0, 256, (3, 8, 32), dtype=torch.uint8)
+    sample = picture, torch.tensor([[3.0, 1, 9, 7]]), torch.tensor([1])
+
+    def network(**changes):
+        with torch.device("meta"):
+            model = build(Experiment("smoke", **changes), BASELINE, 3, MEAN, STD)
+        return {name: value.shape for name, value in model.state_dict().items()}
+
+    def changed(kind, seed):
+        rng = np.random.default_rng(seed)
+        return augment(whole(sample, kind, rng), kind, rng)[0].tolist()
+
+    does = {"backbone": lambda value: network(backbone=value), "neck": lambda value: network(backbone="resnet", neck=value),
+            "loss": lambda value: classification_loss(logits, classes, value).item(),
+            "optimizer": lambda value: make_optimizer(torch.nn.Linear(1, 1), Experiment(optimizer=value)),
+            "augment": lambda value: [changed(value, seed) for seed in range(30)]}
+    for field, of in does.items():
+        assert len({repr(of(value)) for value in KNOWN[field]}) == len(KNOWN[field]), field
 
 
 def small(name, anchors=BASELINE, classes=3):

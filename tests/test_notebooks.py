@@ -9,7 +9,7 @@ import pytest
 from detlib import report, runs
 from detlib.catalogue import FIGURES, TABLES
 from detlib.cli import main
-from detlib.experiments import NULL, rung
+from detlib.experiments import NULL, ladder, rung
 
 HERE = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((HERE / "notebooks").glob("*.ipynb"))
@@ -68,6 +68,23 @@ def test_what_to_see_stands_below_every_figure(path):
     for cell, below in pairwise(cells):
         if cell["cell_type"] == "code" and re.search(r"^plots\.|display\(|^(\w+_browser|video\.Video)\(|^studio$", source(cell), re.M):
             assert below["cell_type"] == "markdown" and not source(below).startswith("#"), f"{cell['id']}: words about it come next, not a heading"
+
+
+def test_every_row_has_a_notebook_that_trains_it():
+    """And those that load all rows name them, so that notebook 00 knows how long they take."""
+    trains = {path.stem: read(path)["metadata"].get("detlib", {}).get("trains", []) for path in NOTEBOOKS}
+    rows = [name for name, row in ladder().items() if row.split == "train"]
+    loading = [path.stem for path in NOTEBOOKS if any("in ladder(PROFILE).items()" in source(cell) for cell in read(path)["cells"])]
+    assert loading and all(trains[stem] == rows for stem in loading)
+    assert set(ladder()) <= {name for stem, names in trains.items() if stem not in loading for name in names}
+
+
+def test_each_notebook_is_found():
+    """In README's table, and as the next of the one before."""
+    listed = re.findall(r"^\| `(\d\d_\w+)` \|", (HERE / "README.md").read_text(), re.M)
+    assert listed == [path.stem for path in NOTEBOOKS]
+    for path, after in pairwise(NOTEBOOKS):
+        assert after.stem in source(read(path)["cells"][-1]).split("**Next:**")[1], path.stem
 
 
 def test_every_notebook_runs_in_the_smoke_profile(executed):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from detlib import runs, verbs
+from detlib import benchmark, runs, verbs
 from detlib.cli import main
 from detlib.data.coco import COLOURS
 from detlib.data.folder import open_dataset
@@ -66,6 +66,14 @@ def test_notebooks_by_number_and_name(monkeypatch):
     assert [verbs._notebook(Path(name), known) for name in ("09", "9", "09_your_data", "09_your_data.ipynb")] == [known[1]] * 4
     with pytest.raises(FileNotFoundError, match="no such notebook: 11; there are 00_start_here, 09_your_data"):
         verbs._notebook(Path("11"), known)
+
+
+def test_a_home_of_outputs_alone_has_the_package_s_notebooks(home):
+    beside = [path.name for path in benchmark.notebooks()]
+    assert beside[0] == "00_start_here.ipynb" and not home.exists()
+    (home / "notebooks").mkdir(parents=True)
+    (home / "notebooks/01_mine.ipynb").write_text("{}")
+    assert benchmark.notebooks() == [home / "notebooks/01_mine.ipynb"]
 
 
 def test_a_workbook_on_unreadable_data_says_it_once(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""A data set written as COCO, Pascal VOC, YOLO or KITTI: pictures byte by byte, boxes exact to what the form holds."""
+"""A data set written in another form: pictures byte by byte, boxes exact to what the form holds."""
 import json
 import os
 import shutil

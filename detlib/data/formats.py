@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from ..options import FORM_NAMES, listed
 from . import kitti, voc, yolo
 from .clips import clip_rule
 from .coco import DataError, Source, clip_and_number
@@ -33,7 +35,7 @@ class Reading:
 
 def read_folder(root: str | Path, form: str | None = None, classes: Sequence[str] | None = None, splits: str | Sequence[str] | None = None,
                 seed: int = 0, clips: str | None = None) -> Reading:
-    """A folder of COCO, Pascal VOC, YOLO or KITTI annotations; form, classes and splits are needed where the folder leaves them open.
+    """A folder of annotations in a form of `FORMS`; form, classes and splits are needed where the folder leaves them open.
 
     Raises DataError, with the readings found and the option that picks one, where there is more than one reading or none.
     """
@@ -41,16 +43,15 @@ def read_folder(root: str | Path, form: str | None = None, classes: Sequence[str
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; name a data set's folder")
     pictures = Pictures(root)
-    found = {name: places for name, (places_of, _) in FORMS.items() if (places := places_of(root, pictures))}
+    found = {name: places for name, known in FORMS.items() if (places := known.files(root, pictures))}
     if form and form not in found:
         raise DataError(f"{root}: no {form} annotations in it; " + (f"it holds {_listed(found)}" if found else "nothing that can be read"))
     if not found:
-        raise DataError(f"{root}: no data set here; it needs <split>_annotations.json (COCO), Annotations/*.xml (Pascal VOC), images/ and labels/ "
-                        "(YOLO), or image_2/ and label_2/ (KITTI)")
+        raise DataError(f"{root}: no data set here; it needs {listed(f'{known.needs} ({FORM_NAMES[name]})' for name, known in FORMS.items())}")
     if len(found) > 1 and not form:
         raise DataError(f"{root}: more than one reading, {_listed(found)}; pick one with --form {' or --form '.join(found)}")
     form = form or next(iter(found))
-    content = FORMS[form][1](root, pictures, found[form], classes)
+    content = FORMS[form].read(root, pictures, found[form], classes)
     if not content.images:
         raise DataError(f"{root}: {form} annotations, and no picture that they belong to")
     for image in content.images:
@@ -203,5 +204,17 @@ def read_coco(root: Path, pictures: Pictures, files: Sequence[Path], classes: Se
     return found
 
 
-FORMS: dict[str, tuple[Callable, Callable]] = {"coco": (coco_files, read_coco), "voc": (voc.files, voc.read), "yolo": (yolo.files, yolo.read),
-                                               "kitti": (kitti.files, kitti.read)}  # name -> files of the form in a folder, and their reader
+class Form(NamedTuple):
+    """How a form is found and read."""
+
+    files: Callable  # those of the form in a folder
+    read: Callable
+    needs: str  # what a folder of it holds
+
+
+FORMS = {
+    "coco": Form(coco_files, read_coco, "<split>_annotations.json"),
+    "voc": Form(voc.files, voc.read, "Annotations/*.xml"),
+    "yolo": Form(yolo.files, yolo.read, "images/ and labels/"),
+    "kitti": Form(kitti.files, kitti.read, "image_2/ and label_2/"),
+}

@@ -1,7 +1,7 @@
 """One place for looks: class and rung colours, the sheet that figures are drawn on, axes, and boxes on pictures."""
 import base64
 import io
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,9 +23,8 @@ from ..experiments import LADDER
 # Okabe & Ito (2008), safe for colour-blind readers, with grey for their black, which dark pictures swallow;
 # in an order that sets the street's frequent classes (car, bicycle, person, rider) far apart
 CLASSES = ("#56B4E9", "#E69F00", "#0072B2", "#999999", "#009E73", "#F0E442", "#CC79A7", "#D55E00")
-# Tol's muted scheme, with grey before and vermilion after it: distinct for the eleven rungs
+# Tol's muted scheme, with grey before and vermilion after it: distinct for eleven rungs
 MUTED = ("#4D4D4D", "#0072B2", "#C49A1A", "#AA4499", "#44AA99", "#CC6677", "#999933", "#88CCEE", "#117733", "#D55E00", "#882255")
-RUNGS = dict(zip((name for name, _ in LADDER), MUTED, strict=True))
 SPLITS = ("#4D4D4D", "#A6A6A6", "#DDDDDD")  # greys, since colours mean classes
 INK, FAINT = "#222222", "#6B6B6B"
 WIDTH = 10.24  # inches: a panorama of 1,024 px then takes whole screen pixels
@@ -39,15 +38,23 @@ THEME: dict[Any, Any] = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True}
 
 
-def class_colours(categories: Sequence[str]) -> dict[str, str]:
-    """A colour for each class, by its place; after the eighth the same hues come back darker, then lighter."""
+def _in_turn(names: Iterable[str], hues: Sequence[str]) -> dict[str, str]:
+    """A colour for each name, by its place; after the last the same hues come back darker, then lighter."""
     colours = {}
-    for place, name in enumerate(categories):
-        turn, hue = divmod(place, len(CLASSES))
+    for place, name in enumerate(names):
+        turn, hue = divmod(place, len(hues))
         towards, share = (1.0, 0.0)[turn % 2], 1 - 0.6 ** ((turn + 1) // 2)
-        red, green, blue = (channel + (towards - channel) * share for channel in to_rgb(CLASSES[hue]))
+        red, green, blue = (channel + (towards - channel) * share for channel in to_rgb(hues[hue]))
         colours[name] = to_hex((red, green, blue))
     return colours
+
+
+RUNGS = _in_turn((name for name, _ in LADDER), MUTED)
+
+
+def class_colours(categories: Sequence[str]) -> dict[str, str]:
+    """A colour for each class, by its place; after the eighth the same hues come back darker, then lighter."""
+    return _in_turn(categories, CLASSES)
 
 
 def rung_colour(name: str) -> str:

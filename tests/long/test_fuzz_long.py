@@ -1,4 +1,4 @@
-"""Ten thousand broken data sets of all four forms: loaded or refused with a sentence, within bounds of memory and time; and a json of 200 MB."""
+"""Ten thousand broken data sets of all forms: loaded or refused with a sentence, within bounds of memory and time; and a json of 200 MB."""
 import time
 
 import pytest
