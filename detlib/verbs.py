@@ -242,7 +242,7 @@ def reference(data: list[str], seeds: int) -> None:
     from . import machine, reference, runs
     from .evaluate.intervals import SCHEME
 
-    datasets = [runs.open_data(name, "laptop", splits=("train", "val", "train_extended"), images=False) for name in data]
+    datasets = [runs.open_data(name, "laptop", invalid="drop", splits=("train", "val", "train_extended"), images=False) for name in data]
     for path in reference.pack(runs.outputs(), datasets, "laptop", machine.describe(), f"resamples{SCHEME}.npz", seeds):
         print(path)
 

@@ -131,13 +131,15 @@ def test_each_notebook_runs_in_jupyterlab(chromium, lab, path):
     assert not [(name, output["evalue"]) for name, output in outputs if output["output_type"] == "error"]
     pictures = [output for _, output in outputs if "image/png" in output.get("data", {})]
     assert len(pictures) >= 1 and all(len(output["data"]["image/png"]) > 2000 for output in pictures)
-    opened.page.set_viewport_size({"width": 1280, "height": min(TALLEST, int(opened.page.evaluate(HEIGHT)) + 200)})
-    opened.page.evaluate(TOP)
-    opened.page.wait_for_timeout(1500)
-    assert opened.page.evaluate(PICTURES) == 0, "a picture is empty"
-    assert not opened.page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']:has-text('Traceback')").count()
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    opened.page.screenshot(path=SCREENSHOTS / f"lab_{path.stem}.png")
+    for theme, width in (("Light", 1280), ("Dark", 1920)):
+        opened.page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", f"JupyterLab {theme}")
+        opened.page.set_viewport_size({"width": width, "height": min(TALLEST, int(opened.page.evaluate(HEIGHT)) + 200)})
+        opened.page.evaluate(TOP)
+        opened.page.wait_for_timeout(1500)
+        assert opened.page.evaluate(PICTURES) == 0, "a picture is empty"
+        opened.page.screenshot(path=SCREENSHOTS / f"lab_{path.stem}_{width}_{theme.lower()}.png")
+    assert not opened.page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']:has-text('Traceback')").count()
     assert not opened.errors
     opened.close()
 

@@ -200,7 +200,7 @@ W.VBox([W.HBox([W.Image(value=png.getvalue(), width=60), W.Text(value={HOSTILE!r
 
 
 @pytest.fixture(scope="module")
-def executed(tmp_path_factory):
+def ran(tmp_path_factory):
     """One notebook with every kind of thing, run and exported; (executed notebook, HTML, result)."""
     folder = tmp_path_factory.mktemp("report")
     Image.new("RGB", (8, 4), "blue").save(folder / "blue.png")
@@ -220,8 +220,8 @@ def executed(tmp_path_factory):
     return report.export(result.executed, folder / "x/01_all.html"), result
 
 
-def test_run_keeps_what_there_is_until_the_error(executed):
-    html, result = executed
+def test_run_keeps_what_there_is_until_the_error(ran):
+    html, result = ran
     assert result.error == "ZeroDivisionError: division by zero" and not result.ok and len(result.cell_seconds) == 3
     body = html.read_text().split("<body>")[1]
     assert body.count("ZeroDivisionError") >= 2 and '<pre class="stdout">never' not in body
@@ -232,7 +232,7 @@ def test_run_keeps_what_there_is_until_the_error(executed):
         assert text in body, text
 
 
-def test_page_in_a_browser_without_network(executed):
+def test_page_in_a_browser_without_network(ran):
     playwright = pytest.importorskip("playwright.sync_api", reason="NOT TESTED: reports in a browser (pip install playwright)")
     if not Path(CHROMIUM).exists():
         pytest.skip(f"NOT TESTED: reports in a browser ({CHROMIUM} is missing)")
@@ -244,7 +244,7 @@ def test_page_in_a_browser_without_network(executed):
         page.on("request", lambda request: asked.append(request.url) if not request.url.startswith(("file:", "data:")) else None)
         page.on("pageerror", lambda error: errors.append(error))
         page.on("dialog", lambda dialog: (errors.append(dialog.message), dialog.dismiss()))
-        page.goto(executed[0].as_uri())
+        page.goto(ran[0].as_uri())
         page.wait_for_function("document.getElementById('live').textContent === 'alive'", timeout=5000)
         widths = page.evaluate("[...document.images].map(i => i.naturalWidth)")
         boxes = page.evaluate("[...document.querySelectorAll('math')].map(m => m.getBoundingClientRect()).map(r => [r.width, r.height])")
