@@ -8,7 +8,7 @@ HERE = Path(__file__).resolve().parents[1]
 NAMES = ["index", *(f"{path.stem}+smoke" for path in sorted((HERE / "notebooks").glob("*.ipynb")))]
 CHROMIUM = "/usr/bin/chromium"
 SCREENSHOTS = HERE / "outputs" / "screenshots"
-LIVE = {"05_anchors+smoke": ".anchor-studio", "08_compare+smoke": ".compare-browser"}  # widgets that go on without Python
+LIVE = {"05_anchors+smoke": ".anchor-studio", "08_compare+smoke": ".comparison-browser"}  # widgets that go on without Python
 EMPTY = "() => [...document.images].filter(image => !image.complete || image.naturalWidth < 2).length"
 WIDER = "() => document.documentElement.scrollWidth - innerWidth"
 MOVE = """async host => {

@@ -1,16 +1,20 @@
 """The reference run: what is kept of it, that it comes back, and that the README says what it holds."""
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from detlib import reference, runs
+from detlib.data.coco import Dataset, Split
+from detlib.data.lidar import VERSION
 from detlib.evaluate.coco import kept_detections
 from detlib.evaluate.compare import difference
 from detlib.evaluate.intervals import SCHEME, map_interval, resampled_classes
 from detlib.evaluate.ladder import climb, ladder_table
-from detlib.experiments import rung
+from detlib.experiments import LADDER, markdown_table, rung
 from detlib.plots import ladder as ladder_figure
 from detlib.plots import losses, validation
 from detlib.train import fit, load_model
@@ -108,23 +112,37 @@ def test_other_data_and_other_numbers_of_the_same_data(kept, tmp_path, monkeypat
     assert run.config["data"]["val"] == changed["val"].fingerprint and len(kept_detections(run, changed).score)
 
 
+def came_with(name):
+    """A data set of the reference as far as its runs tell: no frames, and the fingerprints that they were trained on."""
+    facts = reference.about()["data"][name]
+    categories = tuple(json.loads(next(reference.files(name)).read_text())["config"]["categories"])
+    splits = {split: Split(split, Path(), (), categories, pd.DataFrame(), {}, there) for split, there in facts["splits"].items()}
+    return Dataset(name, Path(), True, (), (16, 32), categories, splits)
+
+
 def test_what_comes_with_detlib_is_small_whole_and_of_today():
-    """Every row with three seeds on simulated streets and one on real frames, with the settings that the code has now; no pictures."""
+    """Every row with its seeds on simulated streets and at least one on real frames, with the settings that the code has now; no pictures."""
     about = reference.about()
-    files = sorted(reference.FOLDER.rglob("*.*"))
-    assert {path.suffix for path in files if path.is_file() and path.suffix != ".pyc"} == {".json", ".py"}
-    assert sum(path.stat().st_size for path in files if path.suffix == ".json") <= 5e6
-    assert about["machine"] and about["date"]
-    for name, seeds in (("simulated", (0, 1, 2)), ("tdt4265_2022", (0,))):
-        there = {path: json.loads(path.read_text()) for path in reference.files(name)}
-        kept = {(one["row"], one["config"]["experiment"]["seed"]): one for one in there.values()}
-        for row in [row for row in dict.fromkeys(climb_names()) if name == "simulated" or row != "extended"]:
-            for seed in seeds:
+    files = sorted(path for path in reference.FOLDER.rglob("*.*") if path.is_file() and path.suffix != ".pyc")
+    assert {path.suffix for path in files} == {".json", ".py"} and sum(path.stat().st_size for path in files) <= 5e6
+    assert about["machine"] and about["date"] and about["data"]["simulated"]["made"]["simulator"] == VERSION
+    for name in ("simulated", "tdt4265_2022"):
+        there = [json.loads(path.read_text()) for path in reference.files(name)]
+        kept = {(one["row"], one["config"]["experiment"]["seed"]): one for one in there}
+        for row in [row for row, _ in LADDER if name == "simulated" or row != "extended"]:
+            for seed in range(about["data"][name]["seeds"]):
                 experiment = rung(row, "laptop", seed)
                 now = json.loads(json.dumps({"experiment": asdict(experiment), "profile": asdict(experiment.sizes)}))
                 assert not runs.config_differences(kept[row, seed]["config"], now), (name, row, seed, "train the reference run again")
+                assert ("detections" in kept[row, seed]) == (seed == 0)
 
 
-def climb_names():
-    from detlib.experiments import LADDER
-    return [name for name, _ in LADDER]
+def test_readme_shows_what_the_reference_holds(monkeypatch):
+    """Its tables of results are those that `detlib table ladder` prints of the reference run, and it names the machine."""
+    text = (Path(reference.__file__).parents[2] / "README.md").read_text()
+    monkeypatch.setenv("DETLIB_RUNS", "reference")
+    for name in ("simulated", "tdt4265_2022"):
+        data = came_with(name)
+        assert reference.unpack(data, runs.outputs()), "known by its fingerprints"
+        assert markdown_table(ladder_table(climb(data, "laptop", reference.seeds_of(data, "laptop")))) in text, f"detlib table ladder, on {name}"
+    assert reference.about()["machine"].split(",")[0] in text and reference.about()["date"] in text
