@@ -121,21 +121,24 @@ def seeds_of(dataset: Dataset, profile: str) -> int:
 
 
 def pack(outputs: Path, datasets: Iterable[Dataset], profile: str, machine: str, resamples: str, seeds: int) -> list[Path]:
-    """Keep all finished runs of a profile on these data sets as the reference; -> its files. What it held before is replaced.
+    """Keep all finished runs of a profile on these data sets as the reference; -> its files.
 
-    Rows were trained `seeds` times where the data are simulated, else once.
-
-    `resamples` is the name of the file in a run's folder that holds its resampled values. Raises ValueError for a run without them.
+    Rows were trained `seeds` times where the data are simulated, else once. What it held before on these data, and is not among them, stays; of other
+    data, and of what these were before, it is taken out. `resamples` is the name of the file in a run's folder that holds its resampled values;
+    raises ValueError for a run without them.
     """
-    for old in FOLDER.rglob("*.json"):
-        old.unlink()
+    datasets = list(datasets)
+    now = {dataset.name: {split.fingerprint for split in dataset.splits.values()} for dataset in datasets}
+    for old in [*FOLDER.glob("*/*/seed*.json"), *FOLDER.glob("measured/*.json")]:
+        if old.parent.name == "measured" or not set(_fingerprints(old)) <= now.get(old.parents[1].name, set()):
+            old.unlink()
     data: dict[str, dict] = {}
     for dataset in datasets:
         place = outputs / "runs" / dataset.key / profile
         made, fitted = how_made(dataset), place / "fitted_anchors.json"
         for metrics in sorted(place.glob("*/seed?/metrics.json")):
             run = metrics.parent
-            kept = _packed(run, dataset, machine, resamples, every_seed=made is not None)
+            kept = _packed(run, dataset, machine, resamples)
             write_atomic(FOLDER / dataset.name / _short(run.parent.name) / f"{run.name}.json", json.dumps(kept, separators=(",", ":")) + "\n")
         data[dataset.name] = {"key": dataset.key, "profile": profile, "seeds": seeds if made else 1, "made": made,
                               "splits": {name: split.fingerprint for name, split in dataset.splits.items()},
@@ -146,11 +149,16 @@ def pack(outputs: Path, datasets: Iterable[Dataset], profile: str, machine: str,
     return sorted(FOLDER.rglob("*.json"))
 
 
+def _fingerprints(source: Path) -> list[str]:
+    about = json.loads(source.read_text())["config"]["data"]
+    return [value for name, value in about.items() if name not in ("name", "size_limits")]
+
+
 def _short(row: str) -> str:
     return row if len(row) < 100 else row[:60] + hashlib.sha256(row.encode()).hexdigest()[:8]
 
 
-def _packed(run: Path, dataset: Dataset, machine: str, resamples: str, every_seed: bool) -> dict:
+def _packed(run: Path, dataset: Dataset, machine: str, resamples: str) -> dict:
     config, metrics = (json.loads((run / name).read_text()) for name in ("config.json", "metrics.json"))
     first = config["experiment"]["seed"] == 0
     try:
