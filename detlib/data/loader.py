@@ -75,7 +75,7 @@ class TrainBatches(TorchDataset):
         rng = np.random.default_rng([self.experiment.seed, step, 1])
         images, boxes, labels = [], [], []
         here = self.frames(step)
-        self.images.ahead([*here, *(self.frames(step + 1) if step + 1 < len(self) else [])])
+        self.images.ahead(here)
         for index in here:
             sample = whole((self.images[index], *self.split.targets(index)), self.experiment.augment, rng)
             if self.experiment.sizes.crop_width:
@@ -84,7 +84,10 @@ class TrainBatches(TorchDataset):
             images.append(image)
             boxes.append(image_boxes)
             labels.append(image_labels)
-        return pad(images, self.multiple), boxes, labels
+        batch = pad(images, self.multiple), boxes, labels
+        if step + 1 < len(self):  # only now: while it is made, readers of the next one would take its processors
+            self.images.ahead(self.frames(step + 1))
+        return batch
 
 
 def in_order(split: Split, batch: int, multiple: int, images: Cache | None = None) -> Iterator[tuple[list[int], Batch]]:
