@@ -240,9 +240,13 @@ def _notebook(asked: Path, known: list[Path]) -> Path:
 def reference(data: list[str], seeds: int) -> None:
     """Keep what is trained here as the reference run."""
     from . import machine, reference, runs
-    from .evaluate.intervals import SCHEME
+    from .evaluate.intervals import SCHEME, resampled_classes
+    from .predict import finished_run
 
     datasets = [runs.open_data(name, "laptop", invalid="drop", splits=("train", "val", "train_extended"), images=False) for name in data]
+    for dataset in datasets:
+        for metrics in (runs.outputs() / "runs" / dataset.key / "laptop").glob("*/seed*/metrics.json"):
+            resampled_classes(finished_run(metrics.parent), dataset)
     for path in reference.pack(runs.outputs(), datasets, "laptop", machine.describe(), f"resamples{SCHEME}.npz", seeds):
         print(path)
 

@@ -165,7 +165,7 @@ def _packed(run: Path, dataset: Dataset, machine: str, resamples: str) -> dict:
         with np.load(run / resamples, allow_pickle=False) as found:
             ap, clips = found["ap"], int(found["clips"])
     except OSError:
-        raise ValueError(f"{run}: no {resamples}; compare it first, `detlib table ladder` with all its seeds") from None
+        raise ValueError(f"{run}: no {resamples}, which is made when the run is compared") from None
     if not first:  # what a mean over seeds takes; the classes of seed 0 are shown one by one
         ap = np.nanmean(ap, axis=1, keepdims=True)
     weights = run / "model.safetensors"
