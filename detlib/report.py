@@ -37,6 +37,7 @@ __all__ = ["Result", "export", "index", "run", "workbook"]
 
 DEFAULTS = ("simulated", "laptop")  # data and profile that a report's name does not mention
 REFERENCE = " (reference)"  # behind the name of the data
+INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended
 PATIENCE = 10  # seconds a cell has to end after Ctrl-C, so that training can write its checkpoint
 THUMBNAIL = (640, 300)
 
@@ -224,7 +225,7 @@ def workbook(notebooks: list[Path], out: Path, data: str = DEFAULTS[0], profile:
         if entry.status == "interrupted":
             done = [n.stem for n in notebooks if entries[n].status == "done"]
             echo(f"Interrupted. Finished: {', '.join(done) or 'none'} ({len(done)} of {len(notebooks)}). Calling again goes on from there.")
-            return 130
+            return INTERRUPTED
     failed = [n.stem for n in notebooks if entries[n].status != "done"]
     echo(f"Failed: {', '.join(failed)}; the error is in the report. " * bool(failed) + f"Reports: {out / 'index.html'}")
     return int(bool(failed))

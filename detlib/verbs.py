@@ -218,13 +218,31 @@ def workbook(data: str | None, profile: str | None, invalid: str | None, seeds: 
         seeds = seeds or str(reference.seeds_of(dataset, profile_name(profile)))
     given["DETLIB_SEEDS"] = str(seed_count(seeds))
     out = runs.home() / "outputs" / "reports"
-    code = report.workbook(notebooks or benchmark.notebooks(), out, data=data, profile=profile_name(profile), environment=given)
+    first, rest = notebooks or benchmark.notebooks(), []
+    if runs.reading_reference() and not notebooks:  # nothing is trained, so that none has to wait for another, and drawing takes one processor
+        first, rest = first[:1], first[1:]
+    code = report.workbook(first, out, data=data, profile=profile_name(profile), environment=given)
+    if rest and code != report.INTERRUPTED:
+        code = max(code, _side_by_side(rest, ["--data", data, "--profile", profile_name(profile), "--seeds", given["DETLIB_SEEDS"],
+                                              *(["--invalid", invalid] if invalid else [])]))
     try:
         apidoc.write(out)
         report.index(out)
     except OSError as error:  # the reports do not need them
         print(error, file=sys.stderr)
     return code
+
+
+def _side_by_side(notebooks: list[Path], options: list[str]) -> int:
+    """Run notebooks by two processes, each every other one; Ctrl-C reaches both."""
+    import subprocess
+
+    command = [sys.executable, "-m", "detlib.cli", "workbook", "--runs", "reference", *options]
+    running = [subprocess.Popen([*command, *map(str, notebooks[k::2])]) for k in range(2)]
+    try:
+        return max(process.wait() for process in running)
+    except KeyboardInterrupt:
+        return max(process.wait() for process in running)
 
 
 def _notebook(asked: Path, known: list[Path]) -> Path:

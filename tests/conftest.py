@@ -29,7 +29,7 @@ def real():
 def home(tmp_path, monkeypatch):
     """Outputs and data of a test go to its own folder, and no setting of the caller's shell reaches it."""
     monkeypatch.setenv("DETLIB_HOME", str(tmp_path / "home"))
-    for name in ("DETLIB_DATA", "DETLIB_PROFILE", "DETLIB_SEEDS"):
+    for name in ("DETLIB_DATA", "DETLIB_PROFILE", "DETLIB_SEEDS", "DETLIB_RUNS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DETLIB_PRECISION", "float32")
     monkeypatch.setenv("DETLIB_READERS", "2")
