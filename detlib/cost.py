@@ -1,12 +1,9 @@
 """What a detector costs to run: arithmetic, memory and time, each measured so that the number is what its name says."""
 import copy
-import hashlib
-import json
 import re
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial, wraps
 from itertools import pairwise
@@ -26,7 +23,6 @@ from .data.coco import Dataset
 from .data.lidar import Sensor, clip_frames
 from .data.loader import pad
 from .experiments import Experiment, ladder
-from .files import Unwritable, write_json
 from .machine import devices, machine_name, precision_here
 from .models.detector import Detector, build
 from .predict import autocast
@@ -40,21 +36,11 @@ PLAIN, FAST = "plain float32", "as used here"
 
 
 def kept(measure: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
-    """Keep the table that is measured of some models on some images in outputs/measured; reading the reference, its table is taken instead."""
+    """What is measured of some models on some images is kept: `runs.kept`."""
     @wraps(measure)
     def table_of(models: Mapping[str, Detector], images: Tensor, *args: object, **options: object) -> pd.DataFrame:
         plain = [str(value) for value in (*args, *options.items()) if isinstance(value, (int, tuple, torch.device))]
-        digest = hashlib.sha256(json.dumps([[*models], [*images.shape], plain]).encode()).hexdigest()[:8]
-        path = runs.outputs() / "measured" / f"{measure.__name__}-{digest}.json"
-        if runs.reading_reference() and path.is_file():
-            there = json.loads(path.read_text())
-            table = pd.DataFrame(**there["table"]).rename_axis(there["of"])
-            table.attrs = there["attrs"]
-            return table
-        table = measure(models, images, *args, **options)
-        with suppress(Unwritable):
-            write_json(path, {"table": table.to_dict("split"), "of": table.index.name, "attrs": table.attrs})
-        return table
+        return runs.kept(measure.__name__, [[*models], [*images.shape], plain], lambda: measure(models, images, *args, **options))
     return table_of
 
 

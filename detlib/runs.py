@@ -229,6 +229,21 @@ class Run:
             return {"step": int(state["step"]), "model": dict(state["model"]), "optimizer": dict(state["optimizer"])}
 
 
+def kept(name: str, of: Sequence[Any], make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """A table that takes a while, made of what `of` names, and kept in outputs/measured; while the reference is read, its own is taken instead."""
+    path = outputs() / "measured" / f"{name}-{hashlib.sha256(json.dumps(of, default=str).encode()).hexdigest()[:8]}.json"
+    if reading_reference() and path.is_file():
+        there = json.loads(path.read_text())
+        table = pd.DataFrame(**there["table"]).rename_axis(there["of"])
+        table.attrs = there["attrs"]
+        return table
+    table = make()
+    with suppress(Unwritable):  # then it is made again the next time
+        content = json.loads(table.to_json(orient="split", double_precision=15))
+        write_json(path, {"table": content, "of": table.index.name, "attrs": table.attrs})
+    return table
+
+
 def run_folder(experiment: Experiment, data: Dataset | str) -> Path:
     """Where a run of this experiment lies, on this data or the data of this key."""
     key = data if isinstance(data, str) else data.key

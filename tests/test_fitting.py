@@ -12,7 +12,8 @@ from detlib.anchors import BASELINE, AnchorSpec
 from detlib.boxes import cxcywh_to_xyxy
 from detlib.coverage import coverage
 from detlib.data.folder import open_dataset
-from detlib.fitting import fit, fit_classical, fit_split, from_json, kmeans_shapes, leave_clips_out, listing, split_boxes, to_json
+from detlib.evaluate.held_out import leave_clips_out
+from detlib.fitting import fit, fit_classical, fit_split, from_json, kmeans_shapes, listing, split_boxes, to_json
 
 IMAGE = (64, 128)
 STRIDES = (4, 16)  # 512 and 32 cells

@@ -7,6 +7,7 @@ import pandas as pd
 from ..data.coco import Dataset, Split
 from ..data.planting import BOX, KINDS, similar_classes
 from ..evaluate.coco import Detections
+from ..runs import kept
 from ..tracks import Motion
 from .chances import chances
 from .crops import STATES
@@ -30,6 +31,14 @@ def findings(split: Split, dataset: Dataset, detections: Detections | None = Non
     come last, as kind SHAPE, without a probability (NaN). Detections should be of a model that was trained on other clips; without them, and
     without clips, no box is found to be missing. Crowds are left out, and so are classes that hardly occur in other clips (`chances.KNOWN`).
     """
+    def make() -> pd.DataFrame:
+        return suspects(split, dataset, detections, seed)
+
+    return kept("findings", [split.fingerprint, dataset.panorama, seed], make) if detections is None else make()
+
+
+def suspects(split: Split, dataset: Dataset, detections: Detections | None, seed: int) -> pd.DataFrame:
+    """`findings`, made anew each time."""
     clean = replace(split, boxes=split.boxes[~split.boxes["crowd"]].reset_index(drop=True))
     shapes = _of_shape(clean)
     if len(clean.boxes) < FEWEST or len(clean) < 3:

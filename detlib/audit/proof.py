@@ -8,8 +8,9 @@ from ..data.coco import Dataset, Split
 from ..data.planting import BOX, KINDS, plant
 from ..evaluate.coco import Detections
 from ..evaluate.intervals import interval
+from ..runs import kept
 from .evidence import SAME, iou
-from .findings import findings
+from .findings import suspects
 
 RESAMPLES = 1000
 
@@ -17,12 +18,15 @@ RESAMPLES = 1000
 def planted_outcomes(split: Split, dataset: Dataset, detections: Detections | None = None, share: float = 0.05,
                      seeds: Sequence[int] = (0, 1, 2)) -> pd.DataFrame:
     """What the audit finds of errors planted with each of these seeds: `outcomes` with their seed and clip."""
-    parts = []
-    for seed in seeds:
-        wrong, planted = plant(split, share, seed)
-        parts.append(outcomes(findings(wrong, dataset, detections, seed), planted).assign(seed=seed))
-    table = pd.concat(parts, ignore_index=True)
-    return table.assign(clip=np.array([frame.clip for frame in split.frames])[table["frame"].to_numpy(int)])
+    def make() -> pd.DataFrame:
+        parts = []
+        for seed in seeds:
+            wrong, planted = plant(split, share, seed)
+            parts.append(outcomes(suspects(wrong, dataset, detections, seed), planted).assign(seed=seed))
+        table = pd.concat(parts, ignore_index=True)
+        return table.assign(clip=np.array([frame.clip for frame in split.frames])[table["frame"].to_numpy(int)])
+
+    return kept("planted_outcomes", [split.fingerprint, dataset.panorama, share, list(seeds)], make) if detections is None else make()
 
 
 def outcomes(found: pd.DataFrame, planted: pd.DataFrame) -> pd.DataFrame:
