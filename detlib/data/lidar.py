@@ -9,6 +9,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from functools import lru_cache
 from multiprocessing import get_context, parent_process
@@ -18,7 +19,7 @@ from zlib import Z_HUFFMAN_ONLY
 import numpy as np
 from PIL import Image
 
-from ..files import alone, tidy, write_atomic
+from ..files import InUse, alone, tidy, write_atomic
 from .objects import BALL, HOUSE, LEAF
 from .rays import FACES, Caster, Hits, Sensor
 from .streets import BACKDROP, CELL, CLASSES, GROUND, MATERIALS, PERIOD, SKY, Scene, Street
@@ -238,9 +239,28 @@ def simulate(folder: str | Path, splits: tuple[str, ...] = ("train", "val"), sen
     settings = {"name": "simulated", "panorama": sensor.panorama, "channels": ["intensity", "ambient", "range"], "size_limits": SIZE_LIMITS,
                 "simulator": VERSION, "seed": seed, "frames_per_clip": frames_per_clip, "clips": clips, "sensor": asdict(sensor)}
     settings = json.loads(json.dumps(settings))  # tuples become lists, as they are read
-    with alone(folder, wait=True):
+    there = _is_there(folder, settings, splits, images)
+    with suppress(InUse) if there else nullcontext(), alone(folder, wait=not there):  # who adds another split does not keep from reading these
         _complete(folder, settings, splits, sensor, processes, images, progress)
     return folder
+
+
+def _is_there(folder: Path, settings: dict, splits: tuple[str, ...], images: bool) -> bool:
+    """Whether nothing of these splits is missing."""
+    try:
+        there = json.loads((folder / "dataset.json").read_text())
+    except (OSError, ValueError):
+        return False
+    if any(there.get(key) != value for key, value in settings.items()) or not set(splits) <= set(there["splits"]):
+        return False
+    parts = {part for split in splits for part in PARTS[split]} if images else set()
+    for part in parts:
+        place = folder / "images" / FOLDER[part]
+        names = {entry.name for entry in os.scandir(place)} if place.is_dir() else set()
+        wanted = (_file_name(part, FIRST_CLIP[part] + i, k) for i in range(settings["clips"][part]) for k in range(settings["frames_per_clip"]))
+        if any(name.rpartition("/")[2] not in names for name in wanted):
+            return False
+    return all((folder / f"{split}_annotations.json").is_file() for split in splits)
 
 
 def _complete(folder: Path, settings: dict, splits: tuple[str, ...], sensor: Sensor, processes: int | None, images: bool,

@@ -21,7 +21,7 @@ FOLDER = Path(__file__).parent
 ABOUT = "about.json"
 MARK = "reference.json"  # in a run's folder: it was unpacked, from this machine
 WHOLE_STEPS, EVERY = 100, 5  # of a log, all of the first steps, then every so many; of later seeds every tenth of these
-BOXES_PER_FRAME = 22  # of the first seed's detections, the best of the whole split
+BOXES_PER_FRAME = 18  # of the first seed's detections, the best of the whole split
 SETTINGS = ("simulator", "seed", "frames_per_clip", "clips", "sensor")  # of dataset.json: what makes simulated data what they are
 
 
