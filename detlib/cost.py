@@ -198,12 +198,17 @@ def throughput(models: Mapping[str, Detector], images: Tensor, device: torch.dev
 @kept
 def speed_up(models: Mapping[str, Detector], images: Tensor, batch: int, device: torch.device = CPU, rounds: int = 3) -> pd.DataFrame:
     """Images/s of each model as PyTorch runs it by default and as `fast` makes it, on the same batch, in turn; the ratio's median, least and most."""
-    pairs = [pd.DataFrame({way: time_models(models, images, batch, 1, device, plain).set_index("model")["whole"]
-                           for way, plain in ((PLAIN, True), (FAST, False))}) for _ in range(rounds)]
+    pairs, attrs = [], {}
+    for _ in range(rounds):
+        times = {way: time_models(models, images, batch, 1, device, plain) for way, plain in ((PLAIN, True), (FAST, False))}
+        pairs.append(pd.DataFrame({way: found.set_index("model")["whole"] for way, found in times.items()}))
+        attrs = times[FAST].attrs
     seconds = pd.concat(pairs).groupby(level="model", sort=False)
     ratio = pd.concat(pair[PLAIN] / pair[FAST] for pair in pairs).groupby(level="model", sort=False)
     table = (batch / seconds.median()).add_suffix(", images/s").assign(ratio=ratio.median(), least=ratio.min(), most=ratio.max())
-    return table.rename_axis(None)
+    table = table.rename_axis(None)
+    table.attrs = {**attrs, "rounds": rounds}
+    return table
 
 
 # The report's "Runtime Analysis", by our names of its models: batches of 32 on its GPU, ms a batch and the frames/s that it printed

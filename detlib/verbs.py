@@ -234,11 +234,15 @@ def workbook(data: str | None, profile: str | None, invalid: str | None, seeds: 
 
 
 def _side_by_side(notebooks: list[Path], options: list[str]) -> int:
-    """Run notebooks by two processes, each every other one; Ctrl-C reaches both."""
+    """Run notebooks by two processes of one thread, each every other one; Ctrl-C reaches both."""
+    import os
     import subprocess
 
+    from .machine import devices, precision_here
+
     command = [sys.executable, "-m", "detlib.cli", "workbook", "--runs", "reference", *options]
-    running = [subprocess.Popen([*command, *map(str, notebooks[k::2])]) for k in range(2)]
+    settings = {**os.environ, "OMP_NUM_THREADS": "1", "DETLIB_PRECISION": precision_here(devices()[-1])}
+    running = [subprocess.Popen([*command, *map(str, notebooks[k::2])], env=settings) for k in range(2)]
     try:
         return max(process.wait() for process in running)
     except KeyboardInterrupt:
