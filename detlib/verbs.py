@@ -214,7 +214,7 @@ def workbook(data: str | None, profile: str | None, invalid: str | None, seeds: 
     if of or os.environ.get("DETLIB_RUNS"):
         given["DETLIB_RUNS"] = os.environ["DETLIB_RUNS"] = of or os.environ["DETLIB_RUNS"]
     if runs.reading_reference():
-        dataset = runs.open_data(data, profile, invalid=invalid, images=False)
+        dataset = runs.open_data(data, profile, invalid=invalid)
         seeds = seeds or str(reference.seeds_of(dataset, profile_name(profile)))
     given["DETLIB_SEEDS"] = str(seed_count(seeds))
     out = runs.home() / "outputs" / "reports"
@@ -226,7 +226,8 @@ def workbook(data: str | None, profile: str | None, invalid: str | None, seeds: 
         code = max(code, _side_by_side(rest, ["--data", data, "--profile", profile_name(profile), "--seeds", given["DETLIB_SEEDS"],
                                               *(["--invalid", invalid] if invalid else [])]))
     try:
-        apidoc.write(out)
+        if not notebooks or not (out / "api").is_dir():
+            apidoc.write(out)
         report.index(out)
     except OSError as error:  # the reports do not need them
         print(error, file=sys.stderr)
@@ -234,7 +235,7 @@ def workbook(data: str | None, profile: str | None, invalid: str | None, seeds: 
 
 
 def _side_by_side(notebooks: list[Path], options: list[str]) -> int:
-    """Run notebooks by two processes of one thread, each every other one; Ctrl-C reaches both."""
+    """Run notebooks by two processes of one thread, the first of which counts the extended streets, as long as three others; Ctrl-C reaches both."""
     import os
     import subprocess
 
@@ -242,7 +243,8 @@ def _side_by_side(notebooks: list[Path], options: list[str]) -> int:
 
     command = [sys.executable, "-m", "detlib.cli", "workbook", "--runs", "reference", *options]
     settings = {**os.environ, "OMP_NUM_THREADS": "1", "DETLIB_PRECISION": precision_here(devices()[-1])}
-    running = [subprocess.Popen([*command, *map(str, notebooks[k::2])], env=settings) for k in range(2)]
+    shares = notebooks[:1] + notebooks[4::2], notebooks[1:4] + notebooks[5::2]
+    running = [subprocess.Popen([*command, *map(str, share)], env=settings) for share in shares if share]
     try:
         return max(process.wait() for process in running)
     except KeyboardInterrupt:
