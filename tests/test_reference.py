@@ -126,7 +126,7 @@ def test_what_comes_with_detlib_is_small_whole_and_of_today():
     files = sorted(path for path in reference.FOLDER.rglob("*.*") if path.is_file() and path.suffix != ".pyc")
     assert {path.suffix for path in files} == {".json", ".py"} and sum(path.stat().st_size for path in files) <= 5e6
     assert about["machine"] and about["date"] and about["data"]["simulated"]["made"]["simulator"] == VERSION
-    for name in ("simulated", "tdt4265_2022"):
+    for name in about["data"].keys() & {"simulated", "tdt4265_2022"}:
         there = [json.loads(path.read_text()) for path in reference.files(name)]
         kept = {(one["row"], one["config"]["experiment"]["seed"]): one for one in there}
         for row in [row for row, _ in LADDER if name == "simulated" or row != "extended"]:
@@ -141,8 +141,8 @@ def test_readme_shows_what_the_reference_holds(monkeypatch):
     """Its tables of results are those that `detlib table ladder` prints of the reference run, and it names the machine."""
     text = (Path(reference.__file__).parents[2] / "README.md").read_text()
     monkeypatch.setenv("DETLIB_RUNS", "reference")
-    for name in ("simulated", "tdt4265_2022"):
+    for name in reference.about()["data"].keys() & {"simulated", "tdt4265_2022"}:
         data = came_with(name)
         assert reference.unpack(data, runs.outputs()), "known by its fingerprints"
-        assert markdown_table(ladder_table(climb(data, "laptop", reference.seeds_of(data, "laptop")))) in text, f"detlib table ladder, on {name}"
+        assert markdown_table(ladder_table(climb(data, "laptop", 3))) in text, f"detlib table ladder, on {name}"
     assert reference.about()["machine"].split(",")[0] in text and reference.about()["date"] in text
