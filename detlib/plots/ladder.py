@@ -24,7 +24,9 @@ def ladder(rows: Sequence[Row], dataset: Dataset, null: Difference | None = None
     seeds = sorted({r.experiment.seed for row in run for r in row.runs})
     sizes = run[0].runs[0].config["profile"] if run else None
     sized = f"profile {sizes['name']}, {sizes['steps']} steps of {sizes['batch']} images; " if sizes else ""
-    over = f"{len(seeds)} seeds" if len(seeds) > 1 else "one seed, so what trainings differ by is not in the intervals"
+    few, most = (of([len(row.runs) for row in run] or [0]) for of in (min, max))
+    over = f"{most} seeds" if few == most > 1 else f"{few} to {most} seeds a row" if most > 1 else (
+        "one seed, so what trainings differ by is not in the intervals")
     note = (f"{sized}data {plain(dataset.name, 40)}, {len(dataset['val'])} validation frames of {len(dataset['val'].clips)} clips, {over}\n"
             f"bars: {LEVEL:.0%} interval over clips ({RESAMPLES:,} resamples, shared by all rows){' and seeds' if len(seeds) > 1 else ''}"
             f"{'; small dots: single trainings' if len(seeds) > 1 else ''}; grey: no measurable difference")
