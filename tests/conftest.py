@@ -10,6 +10,7 @@ HERE = Path(__file__).resolve().parents[1]
 REAL = HERE.parent / "shared" / "tdt4265_2022"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items):
     """Tests that need the executed workbook run in one process, so that it is executed once; they are slow, as are whole files that say so."""
     for item in items:

@@ -10,6 +10,7 @@ import pytest
 from detlib import reference, runs
 from detlib.data.coco import Dataset, Split
 from detlib.data.lidar import VERSION
+from detlib.data.second_city import second_city
 from detlib.evaluate.coco import kept_detections
 from detlib.evaluate.compare import difference
 from detlib.evaluate.intervals import SCHEME, map_interval, resampled_classes
@@ -146,3 +147,9 @@ def test_readme_shows_what_the_reference_holds(monkeypatch):
         assert reference.unpack(data, runs.outputs()), "known by its fingerprints"
         assert markdown_table(ladder_table(climb(data, "laptop", 3))) in text, f"detlib table ladder, on {name}"
     assert reference.about()["machine"].split(",")[0] in text and reference.about()["date"] in text
+
+
+def test_a_second_city_of_another_size_is_another(tmp_path):
+    small_city = runs.open_data(second_city(tmp_path / "second-city-laptop", "smoke"), "smoke", invalid="drop")
+    assert reference.how_made(small_city)["pictures"] == {"train": 16, "val": 8}
+    assert reference.known_name(small_city) is None

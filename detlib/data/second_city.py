@@ -83,7 +83,10 @@ def _complete(folder: Path) -> bool:
 
 def made_by(folder: Path) -> dict | None:
     """What the second city in a folder was made by; None where the folder holds something else."""
-    return {"second city of": VERSION, "seed": SEED} if _complete(folder) else None
+    if not _complete(folder):
+        return None
+    pictures = {split: len((folder / "ImageSets" / "Main" / f"{split}.txt").read_text().split()) for split in ("train", "val")}
+    return {"second city of": VERSION, "seed": SEED, "pictures": pictures}
 
 
 def _version() -> str:
