@@ -29,7 +29,7 @@ def torchrun(home, data, row, *more, restarts=0, steps=6):
     return subprocess.Popen(command, cwd=HERE, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def finished(process, seconds=240):
+def finished(process, seconds=900):
     said, _ = process.communicate(timeout=seconds)
     assert process.returncode == 0, said
     return said

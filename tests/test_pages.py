@@ -13,7 +13,7 @@ EMPTY = "() => [...document.images].filter(image => !image.complete || image.nat
 WIDER = "() => document.documentElement.scrollWidth - innerWidth"
 MOVE = """async host => {
     const before = Number(host.dataset.drawn), control = host.shadowRoot.querySelector('input[type=range]');
-    control.value = (Number(control.min) + 2 * Number(control.max)) / 3;
+    control.value = Number(control.value) < Number(control.max) ? control.max : control.min;
     control.dispatchEvent(new Event('input'));
     for (let k = 0; k < 50 && Number(host.dataset.drawn) === before; k++) await new Promise(done => setTimeout(done, 40));
     return Number(host.dataset.drawn) > before;
