@@ -8,14 +8,18 @@ from PIL import Image
 
 HERE = Path(__file__).resolve().parents[1]
 REAL = HERE.parent / "shared" / "tdt4265_2022"
+SLOW = {f"test_{name}" for name in (  # files that train much, start processes or browsers, or read thousands of boxes
+    "anchor_sets", "apidoc", "boxes_anchors", "comparison", "disk", "distributed", "fitting", "fuzz", "house", "kills", "lab", "lidar", "mistakes",
+    "onnx", "pages", "plots_data", "report", "rerun", "studio", "train", "video")}
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items):
-    """Tests that need the executed workbook run in one process, so that it is executed once; they are slow, as are whole files that say so."""
+    """Tests that need the executed workbook run in one process, so that it is executed once; they are slow, as are the files of SLOW."""
     for item in items:
         if "executed" in item.fixturenames:
             item.add_marker(pytest.mark.xdist_group("workbook"))
+        if "executed" in item.fixturenames or item.path.stem in SLOW:
             item.add_marker(pytest.mark.slow)
 
 
