@@ -8,12 +8,12 @@ READY := $(VENV)/.ready
 workbook: $(READY)
 	$(BIN)/detlib workbook $(if $(DATA),--data "$(DATA)") $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(INVALID),--invalid $(INVALID)) $(if $(RUNS),--runs $(RUNS))
 
-# a process for each core, up to four, with one thread each; what shares an executed workbook stays together
 test: $(READY)
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+# without what trains much, starts processes or browsers; a process for each core, up to four, with one thread each
 test-fast: $(READY)
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup -m "not slow" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not slow" $(PYTEST_ARGS)
 
 # what is too long for every change: kills, broken files, full disks; at most 45 minutes; figures in outputs/bench/reliability.json
 test-long: $(READY)

@@ -13,14 +13,10 @@ SLOW = {f"test_{name}" for name in (  # files that train much, start processes o
     "onnx", "pages", "plots_data", "report", "rerun", "studio", "train", "video")}
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items):
-    """Tests that need the executed workbook run in one process, so that it is executed once; they are slow, as are the files of SLOW."""
-    for item in items:
-        if "executed" in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group("workbook"))
-        if "executed" in item.fixturenames or item.path.stem in SLOW:
-            item.add_marker(pytest.mark.slow)
+def pytest_itemcollected(item):
+    """Tests that need the executed workbook are slow, as are the files of SLOW."""
+    if "executed" in item.fixturenames or item.path.stem in SLOW:
+        item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture
