@@ -256,7 +256,7 @@ def _key(notebook: Path, environment: dict[str, str], data: str) -> str:
     package = Path(__file__).parent
     exempt = {Path(__file__), Path(offline.__file__), *(package / name for name in ("apidoc.py", "cli.py", "verbs.py"))}
     sources = [[str(f.relative_to(package)), hashlib.sha256(f.read_bytes()).hexdigest()] for f in sorted(package.rglob("*"))
-               if f.suffix in (".py", ".js", ".css") and f not in exempt and f.parent.name != "bench"]  # what changes no outputs is left out
+               if f.suffix in (".py", ".js", ".css", ".json") and f not in exempt and f.parent.name != "bench"]  # what changes no outputs is left out
     tables = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in sorted(Path(data).glob("*.json"))] if Path(data).is_dir() else []
     facts = [cells, sorted(environment.items()), sources, __version__, sys.version, tables]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]

@@ -236,6 +236,7 @@ def workbook(data: str | None, profile: str | None, invalid: str | None, seeds: 
 
 def _side_by_side(notebooks: list[Path], options: list[str]) -> int:
     """Run notebooks by two processes of one thread, the first of which counts the extended streets, as long as three others; Ctrl-C reaches both."""
+    import contextlib
     import os
     import subprocess
 
@@ -245,10 +246,10 @@ def _side_by_side(notebooks: list[Path], options: list[str]) -> int:
     settings = {**os.environ, "OMP_NUM_THREADS": "1", "DETLIB_PRECISION": precision_here(devices()[-1])}
     shares = notebooks[:1] + notebooks[4::2], notebooks[1:4] + notebooks[5::2]
     running = [subprocess.Popen([*command, *map(str, share)], env=settings) for share in shares if share]
-    try:
-        return max(process.wait() for process in running)
-    except KeyboardInterrupt:
-        return max(process.wait() for process in running)
+    with contextlib.suppress(KeyboardInterrupt):  # which they end by themselves
+        for process in running:
+            process.wait()
+    return max(process.wait() for process in running)
 
 
 def _notebook(asked: Path, known: list[Path]) -> Path:

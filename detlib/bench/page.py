@@ -36,7 +36,8 @@ BENCHMARKS = {b.name: b for b in (
     Benchmark("import_seconds", "import detlib", "s", 0.3, "lower", waiting.importing),
     Benchmark("help_seconds", "detlib --help", "s", 0.5, "lower", waiting.helping),
     Benchmark("opening_seconds", "all that is kept of the ladder's finished runs, opened", "s", 1, "lower", waiting.opening),
-    Benchmark("workbook_minutes", "make workbook from nothing, laptop profile", "min", 45, "lower", waiting.workbook_minutes, slow=True),
+    Benchmark("workbook_minutes", "make workbook from nothing, laptop profile", "min", 45, "lower", waiting.workbook_minutes, slow=True,
+              cause="most of it is training: one run of every row and of a few variants; then the label audit and the extended split's pictures"),
     Benchmark("workbook_again_seconds", "make workbook where nothing has changed", "s", 60, "lower", waiting.workbook_again, slow=True))}
 GROWTH = "growth"
 STYLE = """.bench{max-width:1180px;margin:0 auto;padding:24px}.bench img{width:100%;background:#fff}
