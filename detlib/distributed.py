@@ -3,6 +3,8 @@
 Without torchrun there is one process, and nothing here does anything.
 """
 import os
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,11 +31,27 @@ def processes(device: torch.device) -> Iterator[None]:
     if dist.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    store, number, count = next(iter(dist.rendezvous("env://")))
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=fresh(store, number, count), rank=number, world_size=count)
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def fresh(store: dist.Store, number: int, count: int) -> dist.Store:
+    """A part of torchrun's store that is of this start alone.
+
+    torchrun keeps one store over its restarts (PyTorch's issue 135712): a restarted process may read an address that one of the start before left
+    there, and waits for an answer for half an hour. So each takes a seat under a name of its own, and they go on once all have seen the same names.
+    """
+    store.set(f"seat {number}", uuid.uuid4().hex)
+    while True:
+        seats = [store.get(f"seat {one}").decode() for one in range(count)]
+        store.set(f"seen {number}", " ".join(seats))
+        if all(store.get(f"seen {one}").decode().split() == seats for one in range(count)):
+            return dist.PrefixStore(seats[0], store)
+        time.sleep(0.02)
 
 
 def engine(model: nn.Module) -> nn.Module:

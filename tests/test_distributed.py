@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -45,6 +46,25 @@ def test_without_torchrun_there_is_one_process():
     assert distributed.gathered("x") == ["x"] and distributed.first_then_others(lambda: 7) == 7
     model = torch.nn.Linear(1, 1)
     assert distributed.engine(model) is model
+
+
+def test_a_start_finds_nothing_that_an_earlier_one_left_in_the_store():
+    """The second of two starts on one store; its first process comes late, so that the other finds what the start before said of it."""
+    store = torch.distributed.HashStore()
+
+    def start(late):
+        def one(number):
+            time.sleep(late * (number == 0))
+            mine = distributed.fresh(store, number, 2)
+            found = mine.check([f"address {number}"])
+            mine.set(f"address {number}", f"{late}")
+            return found, mine.get("address 0").decode()
+
+        with ThreadPoolExecutor(2) as both:
+            return list(both.map(one, range(2), timeout=60))
+
+    assert start(0.0) == [(False, "0.0"), (False, "0.0")]
+    assert start(0.2) == [(False, "0.2"), (False, "0.2")]
 
 
 def test_two_processes_give_the_losses_of_one(small, tmp_path):
