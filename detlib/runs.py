@@ -71,7 +71,8 @@ def open_data(data: str | Path | None = None, profile: str | None = None, splits
         pictures = [split for split in splits if images and not (reading_reference() and split == "train_extended")]  # seen in training alone
         for names, drawn in ((pictures, True), (splits, False)):
             if names:
-                simulate(folder, splits=tuple(names), sensor=Sensor(**sizes.sensor), clips=sizes.clips, images=drawn, progress=ProgressBar())
+                simulate(folder, splits=tuple(names), sensor=Sensor(**sizes.sensor), clips=sizes.clips, images=drawn, progress=ProgressBar(),
+                         known=reference.street_annotations if reading_reference() else None)
         return _with_reference(open_dataset(folder))
     dataset = open_dataset(own_folder(data), invalid or os.environ.get("DETLIB_INVALID") or "raise", **reading)
     plan = choose(dataset, PIXELS.get(profile, MOST_PIXELS))

@@ -1,6 +1,7 @@
 """What each verb of the command line does; imports stand in the functions, so that `detlib --help` needs none of them."""
 import json as _json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -218,24 +219,28 @@ def workbook(data: str | None, profile: str | None, invalid: str | None, seeds: 
         seeds = seeds or str(reference.seeds_of(dataset, profile_name(profile)))
     given["DETLIB_SEEDS"] = str(seed_count(seeds))
     out = runs.home() / "outputs" / "reports"
-    first, rest = notebooks or benchmark.notebooks(), []
-    if runs.reading_reference() and not notebooks:  # nothing is trained, so that none has to wait for another, and drawing takes one processor
-        first, rest = first[:1], first[1:]
-    code = report.workbook(first, out, data=data, profile=profile_name(profile), environment=given)
-    if rest and code != report.INTERRUPTED:
-        code = max(code, _side_by_side(rest, ["--data", data, "--profile", profile_name(profile), "--seeds", given["DETLIB_SEEDS"],
-                                              *(["--invalid", invalid] if invalid else [])]))
-    try:
+    def beside(write: Callable[[Path], object]) -> None:
+        try:
+            write(out)
+        except OSError as error:  # the reports do not need it
+            print(error, file=sys.stderr)
+
+    if runs.reading_reference() and not notebooks:
+        code = _side_by_side(benchmark.notebooks(), ["--data", data, "--profile", profile_name(profile), "--seeds", given["DETLIB_SEEDS"],
+                                                     *(["--invalid", invalid] if invalid else [])], lambda: beside(apidoc.write))
+    else:
+        code = report.workbook(notebooks or benchmark.notebooks(), out, data=data, profile=profile_name(profile), environment=given)
         if not notebooks or not (out / "api").is_dir():
-            apidoc.write(out)
-        report.index(out)
-    except OSError as error:  # the reports do not need them
-        print(error, file=sys.stderr)
+            beside(apidoc.write)
+    beside(report.index)
     return code
 
 
-def _side_by_side(notebooks: list[Path], options: list[str]) -> int:
-    """Run notebooks by two processes of one thread, the first of which counts the extended streets, as long as three others; Ctrl-C reaches both."""
+def _side_by_side(notebooks: list[Path], options: list[str], meanwhile: Callable[[], object]) -> int:
+    """Run notebooks by two processes of one thread: nothing is trained, so that none has to wait for another, and drawing takes one processor.
+
+    Ctrl-C reaches both.
+    """
     import contextlib
     import os
     import subprocess
@@ -244,9 +249,10 @@ def _side_by_side(notebooks: list[Path], options: list[str]) -> int:
 
     command = [sys.executable, "-m", "detlib.cli", "workbook", "--runs", "reference", *options]
     settings = {**os.environ, "OMP_NUM_THREADS": "1", "DETLIB_PRECISION": precision_here(devices()[-1])}
-    shares = notebooks[:1] + notebooks[4::2], notebooks[1:4] + notebooks[5::2]
-    running = [subprocess.Popen([*command, *map(str, share)], env=settings) for share in shares if share]
+    shares = [[str(path) for i, path in enumerate(notebooks) if i % 4 in turns] for turns in ((0, 3), (1, 2))]  # later ones take longer
+    running = [subprocess.Popen([*command, *share], env=settings) for share in shares]
     with contextlib.suppress(KeyboardInterrupt):  # which they end by themselves
+        meanwhile()
         for process in running:
             process.wait()
     return max(process.wait() for process in running)
@@ -272,6 +278,9 @@ def reference(data: list[str], seeds: int) -> None:
     for dataset in datasets:
         for metrics in (runs.outputs() / "runs" / dataset.key / "laptop").glob("*/seed*/metrics.json"):
             resampled_classes(finished_run(metrics.parent), dataset)
+    for dataset in datasets:
+        if dataset.name == "simulated":
+            reference.pack_streets(dataset)
     for path in reference.pack(runs.outputs(), datasets, "laptop", machine.describe(), f"resamples{SCHEME}.npz", seeds):
         print(path)
 

@@ -1,4 +1,5 @@
 """Shared data: a small hand-made COCO folder, and the real frames where they are at hand."""
+import fcntl
 import json
 from pathlib import Path
 
@@ -14,9 +15,18 @@ SLOW = {f"test_{name}" for name in (  # files that train much, start processes o
 
 
 def pytest_itemcollected(item):
-    """Tests that need the executed workbook are slow, as are the files of SLOW."""
+    """Tests that need the executed workbook are slow, as are the files of SLOW; those that share a browser or the workbook stay in one process."""
     if "executed" in item.fixturenames or item.path.stem in SLOW:
         item.add_marker(pytest.mark.slow)
+    for fixture in ("lab", "executed"):
+        if fixture in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group(fixture))
+            break
+
+
+def pytest_collection_modifyitems(items):
+    """What needs the executed workbook comes first, so that one process makes it while the others do the rest; JupyterLab waits for it."""
+    items.sort(key=lambda item: "executed" not in item.fixturenames or "lab" in item.fixturenames)
 
 
 @pytest.fixture
@@ -77,14 +87,20 @@ def small(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def executed(tmp_path_factory):
-    """All notebooks run in order on smoke data with two seeds, in a home of their own."""
+def executed(tmp_path_factory, worker_id):
+    """All notebooks run in order on smoke data with two seeds, in a home of their own: (home, exit code, lines said), made by the first that asks."""
     from detlib import report
 
-    home = tmp_path_factory.mktemp("home")
-    (home / "notebooks").symlink_to(HERE / "notebooks")
-    said = []
-    environment = {"DETLIB_HOME": str(home), "DETLIB_PRECISION": "float32", "DETLIB_SEEDS": "2", "PYTHONPATH": str(HERE)}
-    notebooks = sorted((HERE / "notebooks").glob("*.ipynb"))
-    code = report.workbook(notebooks, home / "outputs" / "reports", profile="smoke", environment=environment, echo=said.append)
-    return home, code, said
+    shared = tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
+    home, answer = shared / "executed", shared / "executed.json"
+    with open(shared / "executed.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not answer.exists():
+            home.mkdir()
+            (home / "notebooks").symlink_to(HERE / "notebooks")
+            said: list[str] = []
+            environment = {"DETLIB_HOME": str(home), "DETLIB_PRECISION": "float32", "DETLIB_SEEDS": "2", "PYTHONPATH": str(HERE)}
+            notebooks = sorted((HERE / "notebooks").glob("*.ipynb"))
+            code = report.workbook(notebooks, home / "outputs" / "reports", profile="smoke", environment=environment, echo=said.append)
+            answer.write_text(json.dumps([code, said]))
+    return home, *json.loads(answer.read_text())

@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 
 from detlib import reference, runs
+from detlib.data import lidar
 from detlib.data.coco import Dataset, Split
-from detlib.data.lidar import VERSION
+from detlib.data.lidar import FIRST_CLIP, PANORAMA, SECONDS, VERSION, render, simulate
 from detlib.data.second_city import second_city
+from detlib.data.streets import Street
 from detlib.evaluate.coco import kept_detections
 from detlib.evaluate.compare import difference
 from detlib.evaluate.intervals import SCHEME, map_interval, resampled_classes
@@ -153,3 +155,22 @@ def test_a_second_city_of_another_size_is_another(tmp_path):
     small_city = runs.open_data(second_city(tmp_path / "second-city-laptop", "smoke"), "smoke", invalid="drop")
     assert reference.how_made(small_city)["pictures"] == {"train": 16, "val": 8}
     assert reference.known_name(small_city) is None
+
+
+def test_the_extended_streets_are_those_that_the_simulator_makes_today(tmp_path, monkeypatch):
+    """The first and the last clip in full; and what is known is not counted again, and makes the same file."""
+    settings = reference.about()["data"]["simulated"]["made"]
+    found, frames = reference.street_annotations(settings), settings["frames_per_clip"]
+    clips = settings["clips"]["extension"]
+    assert settings["sensor"] == json.loads(json.dumps(asdict(PANORAMA)))
+    assert len(found) == clips * frames and reference.street_annotations({**settings, "seed": 1}) == []
+    for clip in (0, clips - 1):
+        street = Street(0, FIRST_CLIP["extension"] + clip)
+        there = [render(street.at(k * SECONDS), PANORAMA)[1] for k in range(frames)]
+        assert found[clip * frames:(clip + 1) * frames] == there, "train the reference run again"
+    small = dict(splits=("train_extended",), clips={"train": 1, "val": 1, "extension": 2}, frames_per_clip=2, images=False)
+    counted = simulate(tmp_path / "counted", **small) / "train_extended_annotations.json"
+    street = [[render(Street(0, FIRST_CLIP["extension"] + clip).at(k * SECONDS), PANORAMA)[1] for k in range(2)] for clip in range(2)]
+    monkeypatch.setattr(lidar, "_run", lambda tasks, *rest: [lidar._clip(*task) for task in tasks if task[1] == "train"])
+    lent = simulate(tmp_path / "lent", **small, known=lambda settings: street[0] + street[1]) / "train_extended_annotations.json"
+    assert lent.read_bytes() == counted.read_bytes()

@@ -222,10 +222,11 @@ def _coco(folder: Path, split: str, numbers: list[tuple[str, int]], sensor: Sens
 
 def simulate(folder: str | Path, splits: tuple[str, ...] = ("train", "val"), sensor: Sensor = PANORAMA, seed: int = 0,
              clips: dict[str, int] = CLIPS, frames_per_clip: int = 10, processes: int | None = None, images: bool = True,
-             progress: Callable[[int, int, str], None] | None = None) -> Path:
+             progress: Callable[[int, int, str], None] | None = None, known: Callable[[dict], list[list[dict]]] | None = None) -> Path:
     """Writes a simulated data set; called again it adds what is missing, with the same bytes for any number of processes.
 
-    A split is annotated when its json exists, and complete when every image that it lists exists. `processes` None uses every core.
+    A split is annotated when its json exists, and complete when every image that it lists exists. `processes` None uses every core. `known` gives
+    for the folder's settings the annotations of the extension's frames, or none: they are then not counted again.
     Raises ValueError where the folder holds other data, or a split or clip count is unknown.
     """
     folder = Path(folder)
@@ -241,8 +242,16 @@ def simulate(folder: str | Path, splits: tuple[str, ...] = ("train", "val"), sen
     settings = json.loads(json.dumps(settings))  # tuples become lists, as they are read
     there = _is_there(folder, settings, splits, images)
     with suppress(InUse) if there else nullcontext(), alone(folder, wait=not there):  # who adds another split does not keep from reading these
+        if known and "train_extended" in splits and not there:
+            _lend(folder, known(settings), frames_per_clip)
         _complete(folder, settings, splits, sensor, processes, images, progress)
     return folder
+
+
+def _lend(folder: Path, found: list[list[dict]], frames: int) -> None:
+    """Write the extension's annotations as if its clips had been counted here."""
+    for i in range(0, len(found), frames):
+        write_atomic(folder / ".parts" / f"{FIRST_CLIP['extension'] + i // frames}.json", json.dumps(found[i:i + frames]).encode())
 
 
 def _is_there(folder: Path, settings: dict, splits: tuple[str, ...], images: bool) -> bool:

@@ -1,13 +1,18 @@
 """The reference run: what the laptop profile's trainings came to on one machine, kept as small json files and read beside one's own.
 
 Of each training: its settings, the metrics, a thinned log, mAP in every resample of the clips, and with the first seed the best detections,
-rounded. No weights and no pictures. Simulated data are known by the simulator's version and seed, others by their fingerprint.
+rounded; also the annotations of the extended streets, which take longer to count than all notebooks to read. No weights and no pictures. Simulated
+data are known by the simulator's version and seed, others by their fingerprint. Long columns of numbers are whole, zipped and written as base64.
 """
+import base64
 import hashlib
 import io
 import json
+import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import date
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +23,11 @@ from ..data.second_city import made_by
 from ..files import alone, write_atomic, write_json
 
 FOLDER = Path(__file__).parent
-ABOUT = "about.json"
+ABOUT, STREETS = "about.json", "streets.json"
 MARK = "reference.json"  # in a run's folder: it was unpacked, from this machine
 WHOLE_STEPS, EVERY = 100, 5  # of a log, all of the first steps, then every so many; of later seeds every tenth of these
 BOXES_PER_FRAME = 18  # of the first seed's detections, the best of the whole split
+STREET_COLUMNS = {"category_id": 1, "track": 1, "distance": 100, "visible": 1000}  # of an annotation, and how often what is kept goes into one
 SETTINGS = ("simulator", "seed", "frames_per_clip", "clips", "sensor")  # of dataset.json: what makes simulated data what they are
 
 
@@ -96,18 +102,29 @@ def _unpack_run(source: Path, place: Path, replaced: dict[str, str], image_ids: 
     rows = [dict(zip(columns, row, strict=True)) for row in kept["log"]["steps"]] + kept["log"]["validations"]
     rows.sort(key=lambda row: (row["step"], "val" in row))
     write_atomic(run / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    ap = np.array([[np.nan if value is None else value for value in row] for row in kept["resamples"]["ap"]])
-    np.savez(file := io.BytesIO(), ap=ap, clips=kept["resamples"]["clips"])
+    whole = _numbers(kept["resamples"]["ap"]).reshape(-1, kept["resamples"]["columns"])
+    np.savez(file := io.BytesIO(), ap=np.where(whole < 0, np.nan, whole / 1e4), clips=kept["resamples"]["clips"])
     write_atomic(run / kept["resamples"]["file"], file.getvalue())
     if "detections" in kept and image_ids:
         write_atomic(run / "detections.json", json.dumps(_as_coco(kept["detections"], image_ids)))
     write_json(run / "metrics.json", kept["metrics"])  # last: it says that the run is finished
 
 
-def _as_coco(kept: dict[str, list], image_ids: list[int]) -> list[dict]:
+def _as_coco(kept: dict[str, Any], image_ids: list[int]) -> list[dict]:
     frames = np.repeat(image_ids, kept["per_frame"]).tolist()
-    return [{"image_id": frame, "category_id": label, "bbox": [x / 10, y / 10, w / 10, h / 10], "score": score / 1e4}
-            for frame, label, score, (x, y, w, h) in zip(frames, kept["label"], kept["score"], kept["xywh"], strict=True)]
+    label, score, *xywh = (_numbers(kept[name]).tolist() for name in ("label", "score", *"xywh"))
+    return [{"image_id": frame, "category_id": label, "bbox": [v / 10 for v in box], "score": score / 1e4}
+            for frame, label, score, box in zip(frames, label, score, zip(*xywh, strict=True), strict=True)]
+
+
+def _zipped(numbers: Any) -> str:
+    """Whole numbers as text: their first bytes, their second bytes and so on, since the high ones are nearly all alike."""
+    planes = np.asarray(numbers, "<i4").ravel().view(np.uint8).reshape(-1, 4).T
+    return base64.b64encode(zlib.compress(planes.tobytes(), 9)).decode()
+
+
+def _numbers(text: str) -> np.ndarray:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8).reshape(4, -1).T.copy().view("<i4").ravel()
 
 
 def seeds_of(dataset: Dataset, profile: str) -> int:
@@ -172,7 +189,7 @@ def _packed(run: Path, dataset: Dataset, machine: str, resamples: str) -> dict:
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     kept = {"row": run.parent.name, "machine": machine, "weights": hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None,
             "config": config, "metrics": _rounded(metrics), "log": _thinned(log, first),
-            "resamples": {"file": resamples, "clips": clips, "ap": [[None if np.isnan(v) else round(v, 4) for v in row] for row in ap.tolist()]}}
+            "resamples": {"file": resamples, "clips": clips, "columns": ap.shape[1], "ap": _zipped(np.where(np.isnan(ap), -1, ap * 1e4).round())}}
     if first and (run / "detections.json").is_file():
         kept["detections"] = _best(json.loads((run / "detections.json").read_text()), [frame.image_id for frame in dataset["val"].frames])
     return kept
@@ -195,10 +212,36 @@ def _rounded(value: Any, digits: int = 6) -> Any:
     return [_rounded(part, digits) for part in value] if isinstance(value, list) else value
 
 
-def _best(detections: list[dict], image_ids: list[int]) -> dict[str, list]:
+def _best(detections: list[dict], image_ids: list[int]) -> dict[str, Any]:
     place = {image_id: index for index, image_id in enumerate(image_ids)}
     best = sorted(detections, key=lambda found: -found["score"])[:BOXES_PER_FRAME * len(image_ids)]
     best.sort(key=lambda found: (place[found["image_id"]], -found["score"]))
     count = np.bincount([place[found["image_id"]] for found in best], minlength=len(image_ids)).tolist()
-    return {"per_frame": count, "label": [found["category_id"] for found in best], "score": [round(found["score"] * 1e4) for found in best],
-            "xywh": [[round(10 * v) for v in found["bbox"]] for found in best]}
+    return {"per_frame": count, "label": _zipped([found["category_id"] for found in best]),
+            "score": _zipped([round(found["score"] * 1e4) for found in best]),
+            **{name: _zipped([round(10 * found["bbox"][i]) for found in best]) for i, name in enumerate("xywh")}}
+
+
+def pack_streets(dataset: Dataset) -> None:
+    """Keep what the simulator annotated in the clips that the extended split has beyond train."""
+    content = json.loads((dataset.root / "train_extended_annotations.json").read_text())
+    first = len(dataset["train"])
+    frames = Counter(entry["image_id"] for entry in content["annotations"])
+    found = [entry for entry in content["annotations"] if entry["image_id"] > first]
+    write_json(FOLDER / STREETS, {
+        "made": how_made(dataset), "per_frame": [frames[image["id"]] for image in content["images"][first:]],
+        **{name: _zipped([round(entry[name] * whole) for entry in found]) for name, whole in STREET_COLUMNS.items()},
+        **{name: _zipped([round(entry["bbox"][i]) for entry in found]) for i, name in enumerate("xywh")}})
+
+
+def street_annotations(settings: dict) -> list[list[dict]]:
+    """For each of the extended split's frames beyond train, what the simulator with these settings annotates; none where it is not known."""
+    path = FOLDER / STREETS
+    if not path.is_file() or (kept := json.loads(path.read_text()))["made"] != {name: settings[name] for name in SETTINGS}:
+        return []
+    columns = {name: _numbers(kept[name]).tolist() for name in (*STREET_COLUMNS, *"xywh")}
+    boxes = [[float(v) for v in box] for box in zip(*(columns[name] for name in "xywh"), strict=True)]
+    each = iter([{"category_id": category, "bbox": box, "area": box[2] * box[3], "iscrowd": 0, "segmentation": [], "track": track,
+                  "distance": distance / 100, "visible": visible / 1000}
+                 for box, category, track, distance, visible in zip(boxes, *(columns[name] for name in STREET_COLUMNS), strict=True)])
+    return [list(islice(each, count)) for count in kept["per_frame"]]
