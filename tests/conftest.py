@@ -1,6 +1,7 @@
 """Shared data: a small hand-made COCO folder, and the real frames where they are at hand."""
 import fcntl
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 HERE = Path(__file__).resolve().parents[1]
+CHROMIUM = Path("/usr/bin/chromium")
 REAL = HERE.parent / "shared" / "tdt4265_2022"
 SLOW = {f"test_{name}" for name in (  # files that train much, start processes or browsers, or read thousands of boxes
     "anchor_sets", "apidoc", "boxes_anchors", "comparison", "disk", "distributed", "fitting", "fuzz", "house", "kills", "lab", "lidar", "mistakes",
@@ -45,6 +47,26 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("DETLIB_PRECISION", "float32")
     monkeypatch.setenv("DETLIB_READERS", "2")
     return tmp_path / "home"
+
+
+@contextmanager
+def chromium():
+    """Debian's chromium without a window; skips, loudly, where it or playwright is missing."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="NOT TESTED in a browser (pip install playwright)")
+    if not CHROMIUM.exists():
+        pytest.skip(f"NOT TESTED in a browser ({CHROMIUM} is missing)")
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=[
+            "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """One browser for each file: while it runs, no other event loop can be started in this process."""
+    with chromium() as started:
+        yield started
 
 
 def coco(images, annotations, categories=("car", "person")):

@@ -22,24 +22,10 @@ from detlib.experiments import rung
 from detlib.runs import Run, run_folder
 from detlib.widgets.comparison import COLUMNS, KINDS, MODULE, MOST_DETECTIONS, ComparisonBrowser, compare_browser
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync"]
 URL = "data:text/javascript;base64," + base64.b64encode(MODULE.encode()).decode()
 HOSTILE = "<b onmouseover=alert(1)>"
 ROOT = "document.querySelector('.comparison-browser').shadowRoot"
 SINGLE = {"object_boxes": "<f4", "object_labels": "<u2", "crowd": "u1", **COLUMNS}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="NOT TESTED: the comparison in a browser (pip install playwright)")
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"NOT TESTED: the comparison in a browser ({CHROMIUM} is missing)")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

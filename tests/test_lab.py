@@ -15,7 +15,6 @@ import pytest
 
 HERE = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((HERE / "notebooks").glob("*.ipynb"))
-CHROMIUM = "/usr/bin/chromium"
 SCREENSHOTS = HERE / "outputs" / "screenshots"
 TALLEST = 15_000  # px of a picture of a whole notebook
 OPEN = """async path => {
@@ -52,11 +51,8 @@ STUDIO = "document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden) .anchor-
 
 
 @pytest.fixture(scope="module")
-def lab(executed, tmp_path_factory):
+def lab(executed, browser, tmp_path_factory):
     """JupyterLab on loopback, over a home in which all notebooks were run once; its address, token and process."""
-    pytest.importorskip("playwright.sync_api", reason="NOT TESTED: the notebooks in JupyterLab (pip install playwright)")
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"NOT TESTED: the notebooks in JupyterLab ({CHROMIUM} is missing)")
     home, place, token = executed[0], tmp_path_factory.mktemp("lab"), secrets.token_hex(16)
     work = home / "lab"
     work.mkdir()
@@ -90,22 +86,12 @@ def lab(executed, tmp_path_factory):
             server.kill()
 
 
-@pytest.fixture(scope="module")
-def chromium(lab):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
-
-
 class Opened:
     """A notebook in a window of its own, and what went wrong in it."""
 
-    def __init__(self, chromium, lab, name, width=1280, height=900):
+    def __init__(self, browser, lab, name, width=1280, height=900):
         url, token, _ = lab
-        self.errors, self.page = [], chromium.new_page(viewport={"width": width, "height": height})
+        self.errors, self.page = [], browser.new_page(viewport={"width": width, "height": height})
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self.errors.append(request.url) if not re.match(
             rf"(data|blob):|(http|ws)://127\.0\.0\.1:{url.rpartition(':')[2]}/", request.url) else None)
@@ -124,8 +110,8 @@ class Opened:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_each_notebook_runs_in_jupyterlab(chromium, lab, path):
-    opened = Opened(chromium, lab, path.name)
+def test_each_notebook_runs_in_jupyterlab(browser, lab, path):
+    opened = Opened(browser, lab, path.name)
     content = opened.run()
     outputs = [(cell["id"], output) for cell in content["cells"] if cell["cell_type"] == "code" for output in cell["outputs"]]
     assert not [(name, output["evalue"]) for name, output in outputs if output["output_type"] == "error"]
@@ -144,9 +130,9 @@ def test_each_notebook_runs_in_jupyterlab(chromium, lab, path):
     opened.close()
 
 
-def test_the_frame_browser_moves(chromium, lab):
+def test_the_frame_browser_moves(browser, lab):
     """Buttons, slider and lists of notebook 01 each bring another picture."""
-    opened = Opened(chromium, lab, "01_explore.ipynb")
+    opened = Opened(browser, lab, "01_explore.ipynb")
     opened.run()
     panel = opened.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
     picture = panel.locator(".widget-image").first
@@ -169,9 +155,9 @@ def test_the_frame_browser_moves(chromium, lab):
     opened.close()
 
 
-def test_the_studio_lives_in_jupyterlab(chromium, lab):
+def test_the_studio_lives_in_jupyterlab(browser, lab):
     """Every slider of notebook 05's studio draws anew, and so does every button but those that ask Python."""
-    opened = Opened(chromium, lab, "05_anchors.ipynb")
+    opened = Opened(browser, lab, "05_anchors.ipynb")
     opened.run()
     opened.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .anchor-studio").first.scroll_into_view_if_needed()
     opened.page.wait_for_function(f"() => Number({STUDIO}.host.dataset.drawn) > 0", timeout=30_000)
@@ -195,9 +181,9 @@ def test_the_studio_lives_in_jupyterlab(chromium, lab):
     opened.close()
 
 
-def test_training_stops_and_goes_on(chromium, lab):
+def test_training_stops_and_goes_on(browser, lab):
     """The stop button ends training between two steps, with a sentence; the same cell run again finishes it."""
-    opened = Opened(chromium, lab, "02_baseline.ipynb")
+    opened = Opened(browser, lab, "02_baseline.ipynb")
     opened.run()
     opened.page.evaluate(ADD, 'long = fit(rung("baseline", PROFILE, steps=300, seed=5), data, on_log=LiveTraining(), progress=False)\n'
                               'print(long.finished)')
@@ -229,12 +215,12 @@ def _listening(process):
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="NOT TESTED: who listens where (it takes /proc)")
-def test_strangers_are_kept_out(chromium, lab):
+def test_strangers_are_kept_out(browser, lab):
     """Without its token JupyterLab tells nothing, and neither it nor a kernel listens beyond loopback."""
     url, _, process = lab
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(f"{url}/api/contents", timeout=10)
-    opened = Opened(chromium, lab, "00_start_here.ipynb")
+    opened = Opened(browser, lab, "00_start_here.ipynb")
     places = _listening(process)
     assert places and places <= {"0100007F", "00000000000000000000000001000000"}
     opened.close()

@@ -6,7 +6,6 @@ import pytest
 
 HERE = Path(__file__).resolve().parents[1]
 NAMES = ["index", *(f"{path.stem}+smoke" for path in sorted((HERE / "notebooks").glob("*.ipynb")))]
-CHROMIUM = "/usr/bin/chromium"
 SCREENSHOTS = HERE / "outputs" / "screenshots"
 LIVE = {"05_anchors+smoke": ".anchor-studio", "08_compare+smoke": ".comparison-browser"}  # widgets that go on without Python
 EMPTY = "() => [...document.images].filter(image => !image.complete || image.naturalWidth < 2).length"
@@ -18,17 +17,6 @@ MOVE = """async host => {
     for (let k = 0; k < 50 && Number(host.dataset.drawn) === before; k++) await new Promise(done => setTimeout(done, 40));
     return Number(host.dataset.drawn) > before;
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="NOT TESTED: the exported pages in a browser (pip install playwright)")
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"NOT TESTED: the exported pages in a browser ({CHROMIUM} is missing)")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield started
-        started.close()
 
 
 @pytest.mark.parametrize("name", NAMES)

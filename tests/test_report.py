@@ -9,14 +9,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from conftest import chromium
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
 from detlib import offline, report
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync"]
 HOSTILE = "<script>alert(1)</script>"
 
 
@@ -233,12 +231,8 @@ def test_run_keeps_what_there_is_until_the_error(ran):
 
 
 def test_page_in_a_browser_without_network(ran):
-    playwright = pytest.importorskip("playwright.sync_api", reason="NOT TESTED: reports in a browser (pip install playwright)")
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"NOT TESTED: reports in a browser ({CHROMIUM} is missing)")
     asked, errors = [], []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.route(re.compile("^https?:"), lambda route: route.abort())
         page.on("request", lambda request: asked.append(request.url) if not request.url.startswith(("file:", "data:")) else None)
@@ -249,7 +243,6 @@ def test_page_in_a_browser_without_network(ran):
         widths = page.evaluate("[...document.images].map(i => i.naturalWidth)")
         boxes = page.evaluate("[...document.querySelectorAll('math')].map(m => m.getBoundingClientRect()).map(r => [r.width, r.height])")
         text, overflow = page.inner_text("main"), page.evaluate("document.documentElement.scrollWidth - innerWidth")
-        browser.close()
     assert not asked and not errors
     assert len(widths) == 3 and min(widths) > 0  # markdown's, the Image widget's, the Output widget's
     assert len(boxes) == 3 and min(map(min, boxes)) > 2

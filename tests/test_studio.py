@@ -22,24 +22,10 @@ from detlib.fitting import from_json, listing
 from detlib.models.heads import Head
 from detlib.widgets.studio import MODULE, AnchorStudio, anchor_studio, shown_frames
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync"]
 URL = "data:text/javascript;base64," + base64.b64encode(MODULE.encode()).decode()
 HOSTILE = "<img src=x onerror=alert(1)>"
 ODD = AnchorSpec((6, 18, 54), (((10.5, 7.25), (500.0, 3.0)), ((20.0, 40.0),), ((70.1, 33.3), (54.0, 54.0))), 'odd "set"')
 ROOT = "document.querySelector('.anchor-studio').shadowRoot"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="NOT TESTED: the anchor studio in a browser (pip install playwright)")
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"NOT TESTED: the anchor studio in a browser ({CHROMIUM} is missing)")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

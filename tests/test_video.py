@@ -21,7 +21,6 @@ from detlib.evaluate.coco import Detections
 from detlib.plots.style import class_colours
 from detlib.video import CAPTION, FOOT, Row, Video, footage, frames_of_clip, page, save, split_pages
 
-CHROMIUM = "/usr/bin/chromium"
 HOSTILE = ("<b>car</b>", "$x$", "person")
 
 
@@ -220,17 +219,6 @@ def exported(tmp_path, *videos):
     outputs = [new_output("display_data", data=Video(path)._repr_mimebundle_()) for path in videos]
     nbformat.write(new_notebook(cells=[new_code_cell("Video(path)", outputs=outputs)]), tmp_path / "book.ipynb")
     return offline.export(tmp_path / "book.ipynb", tmp_path / "book.html")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="NOT TESTED: videos in a browser (pip install playwright)")
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"NOT TESTED: videos in a browser ({CHROMIUM} is missing)")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"])
-        yield browser
-        browser.close()
 
 
 def test_an_exported_page_plays_it_without_a_network(split, tmp_path, browser):
