@@ -182,6 +182,7 @@ class Entry:
     thumbnail: str = ""  # base64 of a WebP
     process: int = field(default_factory=os.getpid)  # who wrote this
     kept: bool = False  # unchanged in the last call, so it was not run again
+    place: str = ""  # of a data folder: which of several with one name it is
 
 
 def workbook(notebooks: list[Path], out: Path, data: str = DEFAULTS[0], profile: str = DEFAULTS[1],
@@ -195,6 +196,9 @@ def workbook(notebooks: list[Path], out: Path, data: str = DEFAULTS[0], profile:
     where = str(Path(data).resolve()) if Path(data).is_dir() else data
     environment = {**(environment or {}), "DETLIB_DATA": where, "DETLIB_PROFILE": profile}
     label = re.sub(r"[^\w.-]+", "_", Path(where).name) or "data"
+    which = hashlib.sha256(where.encode()).hexdigest()[:6] if where != DEFAULTS[0] else ""
+    if any(entry.place not in ("", which) for entry in _entries(out) if entry.data.removesuffix(REFERENCE) == label):
+        label = f"{label}-{which}"  # another folder of this name has its reports here
     suffix = "".join(f"+{value}" for value, default in zip((label, profile), DEFAULTS, strict=True) if value != default)
     if environment.get("DETLIB_RUNS") == "reference":
         suffix, label = f"{suffix}+reference", f"{label}{REFERENCE}"
@@ -203,7 +207,7 @@ def workbook(notebooks: list[Path], out: Path, data: str = DEFAULTS[0], profile:
         entry = _read(out, notebook.stem + suffix)
         if entry is None or entry.status in ("running", "interrupted"):
             status = "interrupted" if entry else "waiting"
-            entry = Entry(notebook.stem + suffix, label, profile, notebook.stem, status=status)
+            entry = Entry(notebook.stem + suffix, label, profile, notebook.stem, status=status, place=which)
         entries[notebook] = _keep(out, replace(entry, kept=False, **_headline(notebook)))
     index(out)
     again = [notebook for notebook in notebooks if _runs_key(notebook, environment)]  # at the end, where a later notebook has trained something
@@ -313,6 +317,10 @@ def _read(out: Path, name: str) -> Entry | None:
         return None
 
 
+def _entries(out: Path) -> list[Entry]:
+    return [entry for file in sorted((out / ".executed").glob("*.json")) if (entry := _read(out, file.stem))]
+
+
 def _keep(out: Path, entry: Entry) -> Entry:
     write_atomic(out / ".executed" / f"{entry.name}.json", json.dumps(asdict(entry)))
     return entry
@@ -363,11 +371,10 @@ SAY = {"waiting": "not run yet", "running": "running now", "interrupted": "inter
 def index(out: Path) -> Path:
     """Rewrite `out/index.html` from what is kept beside the executed notebooks: a group of cards for each data and profile."""
     groups: dict[tuple[str, str], list[Entry]] = {}
-    for file in sorted((Path(out) / ".executed").glob("*.json")):
-        if entry := _read(Path(out), file.stem):
-            if entry.status == "running" and not alive(entry.process):
-                entry = replace(entry, status="interrupted")
-            groups.setdefault((entry.data, entry.profile), []).append(entry)
+    for entry in _entries(Path(out)):
+        if entry.status == "running" and not alive(entry.process):
+            entry = replace(entry, status="interrupted")
+        groups.setdefault((entry.data, entry.profile), []).append(entry)
     order = sorted(groups, key=lambda group: (group != DEFAULTS, group))
     body = "".join(f"<h2>{escape(_heading(data, profile))}<small>{_sum(groups[data, profile])}</small></h2>"
                    f'<div class="cards">{"".join(_card(e, Path(out)) for e in sorted(groups[data, profile], key=lambda e: e.name))}</div>'

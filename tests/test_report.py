@@ -341,6 +341,18 @@ def test_ctrl_c_keeps_the_part_and_says_how_to_go_on(tmp_path):
     assert "interrupted" in (tmp_path / "out/index.html").read_text()
 
 
+def test_folders_of_one_name_have_reports_of_their_own(tmp_path):
+    """The second folder's name gets a few letters; each keeps its own when it is called again."""
+    save(tmp_path / "01_a.ipynb", "import os\nprint(os.path.basename(os.path.dirname(os.environ['DETLIB_DATA'])))")
+    out, places = tmp_path / "out", [tmp_path / "first" / "streets", tmp_path / "second" / "streets"]
+    for place in [*places, *places]:
+        place.mkdir(parents=True, exist_ok=True)
+        assert report.workbook([tmp_path / "01_a.ipynb"], out, data=str(place), echo=lambda text: None) == 0
+    pages = {page.name: page.read_text() for page in out.glob("01_a*.html")}
+    assert len(pages) == 2 and "first" in pages["01_a+streets.html"]
+    assert [bool(re.fullmatch(r"01_a\+streets-[0-9a-f]{6}\.html", name)) for name, body in pages.items() if "second" in body] == [True]
+
+
 def test_what_the_reference_cannot_show_is_said_and_the_rest_goes_on(tmp_path):
     """A cell that needs weights that are not kept ends in its sentence; any other error stops the notebook, whatever the cell's tags say."""
     says = new_code_cell("from detlib.runs import NoWeights\nprint('before')\nraise NoWeights('Train it here.')")
