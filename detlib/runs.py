@@ -83,7 +83,11 @@ def open_data(data: str | Path | None = None, profile: str | None = None, splits
 
 def _with_reference(dataset: Dataset) -> Dataset:
     with suppress(Unwritable):  # then there is nothing to read beside one's own
-        reference.unpack(dataset, home() / "outputs" / "reference")
+        if reference.unpack(dataset, home() / "outputs" / "reference") and reading_reference() and "ipykernel" in sys.modules:
+            about = reference.about()
+            print(f"Read from the reference run, {about['date']}, {about['machine']}. Of its detections the best of each class are kept, "
+                  f"{reference.PER_OBJECT} for each object: what is computed from them, such as AP, is a little lower than what was measured, "
+                  "and counts at low scores end early. What takes weights is left out.")
     return dataset
 
 

@@ -9,7 +9,7 @@ from pycocotools.cocoeval import COCOeval
 
 from ..data.coco import Dataset, Split
 from ..runs import Run
-from .coco import MAX_DETECTIONS
+from .coco import MAX_DETECTIONS, evaluate, kept_detections
 
 
 def judged(truth: dict, results: list[dict], size_limits: Sequence[float], labels: Sequence[int] | None = None) -> COCOeval:
@@ -49,8 +49,8 @@ def as_coco(split: Split) -> dict:
 
 
 def cross_check(run: Run, dataset: Dataset) -> pd.DataFrame:
-    """Ours and pycocotools' numbers for a finished run, side by side with their difference."""
+    """Ours and pycocotools' numbers for what a finished run found, side by side with their difference."""
     theirs, _ = pycocotools_metrics(as_coco(dataset["val"]), run.detections(), dataset.size_limits)
-    ours = {k: v for k, v in run.metrics.items() if k.startswith(("mAP", "AP", "recall"))}
+    ours = {k: v for k, v in evaluate(kept_detections(run, dataset), dataset["val"], dataset).items() if k.startswith(("mAP", "AP", "recall"))}
     frame = pd.DataFrame({"ours": [-1.0 if v is None else v for v in ours.values()], "pycocotools": theirs}, index=list(ours))
     return frame.assign(difference=(frame["ours"] - frame["pycocotools"]).abs())

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.coco import Dataset
+from ..data.coco import Dataset, Split
 from ..data.second_city import made_by
 from ..files import alone, write_atomic, write_json
 
@@ -26,7 +26,7 @@ FOLDER = Path(__file__).parent
 ABOUT, STREETS = "about.json", "streets.json"
 MARK = "reference.json"  # in a run's folder: it was unpacked, from this machine
 WHOLE_STEPS, EVERY = 100, 5  # of a log, all of the first steps, then every so many; of later seeds every tenth of these
-BOXES_PER_FRAME = 18  # of the first seed's detections, the best of the whole split
+PER_OBJECT = 4  # of the first seed's detections, the best of each class, so many times as many as it has objects: mAP to some thousandths
 STREET_COLUMNS = {"category_id": 1, "track": 1, "distance": 100, "visible": 1000}  # of an annotation, and how often what is kept goes into one
 SETTINGS = ("simulator", "seed", "frames_per_clip", "clips", "sensor")  # of dataset.json: what makes simulated data what they are
 
@@ -191,7 +191,7 @@ def _packed(run: Path, dataset: Dataset, machine: str, resamples: str) -> dict:
             "config": config, "metrics": _rounded(metrics), "log": _thinned(log, first),
             "resamples": {"file": resamples, "clips": clips, "columns": ap.shape[1], "ap": _zipped(np.where(np.isnan(ap), -1, ap * 1e4).round())}}
     if first and (run / "detections.json").is_file():
-        kept["detections"] = _best(json.loads((run / "detections.json").read_text()), [frame.image_id for frame in dataset["val"].frames])
+        kept["detections"] = _best(json.loads((run / "detections.json").read_text()), dataset["val"])
     return kept
 
 
@@ -212,9 +212,11 @@ def _rounded(value: Any, digits: int = 6) -> Any:
     return [_rounded(part, digits) for part in value] if isinstance(value, list) else value
 
 
-def _best(detections: list[dict], image_ids: list[int]) -> dict[str, Any]:
-    place = {image_id: index for index, image_id in enumerate(image_ids)}
-    best = sorted(detections, key=lambda found: -found["score"])[:BOXES_PER_FRAME * len(image_ids)]
+def _best(detections: list[dict], split: Split) -> dict[str, Any]:
+    image_ids = [frame.image_id for frame in split.frames]
+    place, objects, best = {image_id: index for index, image_id in enumerate(image_ids)}, Counter(split.boxes["label"].tolist()), []
+    for label, number in objects.items():
+        best += sorted((found for found in detections if found["category_id"] == label), key=lambda found: -found["score"])[:PER_OBJECT * number]
     best.sort(key=lambda found: (place[found["image_id"]], -found["score"]))
     count = np.bincount([place[found["image_id"]] for found in best], minlength=len(image_ids)).tolist()
     return {"per_frame": count, "label": _zipped([found["category_id"] for found in best]),
