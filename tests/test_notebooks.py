@@ -9,7 +9,7 @@ import pytest
 from detlib import report, runs
 from detlib.catalogue import FIGURES, TABLES
 from detlib.cli import main
-from detlib.experiments import NULL, ladder, rung
+from detlib.experiments import NULL, ladder, rung, table
 
 HERE = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((HERE / "notebooks").glob("*.ipynb"))
@@ -68,6 +68,15 @@ def test_what_to_see_stands_below_every_figure(path):
     for cell, below in pairwise(cells):
         if cell["cell_type"] == "code" and re.search(r"^plots\.|display\(|^(\w+_browser|video\.Video)\(|^studio$", source(cell), re.M):
             assert below["cell_type"] == "markdown" and not source(below).startswith("#"), f"{cell['id']}: words about it come next, not a heading"
+
+
+def test_every_paper_and_setting_is_named_in_the_first_notebook():
+    """What is cited stands in the list of papers, which holds nothing else; the ladder's settings have a word each."""
+    cells = {cell["id"]: source(cell) for cell in read(NOTEBOOKS[0])["cells"]}
+    others = [source(cell) for path in NOTEBOOKS for cell in read(path)["cells"] if cell["cell_type"] == "markdown" and cell["id"] != "papers"]
+    cited = {name for text in others for name in re.findall(r"[A-Z][\w-]+(?:(?:, [A-Z]\w+)? and [A-Z]\w+| et al\.)? (?:19|20)\d\d[ab]?\b", text)}
+    assert len(cited) > 20 and cited == set(re.findall(r"^\| (\S.*? \d{4}[ab]?) \|", cells["papers"], re.M))
+    assert set(table().data.columns) == set(re.findall(r"^\| (\w+) \|(?=.*\d\d)", cells["machine-text"], re.M))
 
 
 def test_every_row_has_a_notebook_that_trains_it():
