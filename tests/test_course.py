@@ -86,6 +86,20 @@ def test_stub_solution_hints(name, capsys):
     assert 2 <= len(hints) <= 3
 
 
+def kinds(values):
+    """The kinds of arrays among arguments, those in lists and tuples too."""
+    names = {torch.Tensor: "tensor", np.ndarray: "numpy array"}
+    return {kind for value in values for kind in (kinds(value) if isinstance(value, list | tuple) else {names.get(type(value))}) if kind}
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_a_stub_says_what_it_gets(name):
+    """A tensor and an array have other methods, so a reader must know which it is; and its lines fit the page."""
+    text = source(STUBS[name][1])
+    assert {kind for kind in ("tensor", "numpy array") if kind in text} == kinds([case.args for case in EXERCISES[name].cases()])
+    assert max(map(len, text.splitlines())) <= 150
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of answers that divide by nothing
 @pytest.mark.parametrize("name", EXERCISES)
 def test_typical_wrong_answers(name):
