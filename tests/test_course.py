@@ -100,6 +100,15 @@ def test_a_stub_says_what_it_gets(name):
     assert max(map(len, text.splitlines())) <= 150
 
 
+@pytest.mark.parametrize("name, said", [
+    ("two-changes", "change more than one thing"), ("match", "an earlier claim too"), ("bias-prior", "$p = 0.99$ of background"),
+    ("focal", "alpha = (background, others)"), ("focal", "`gamma` may be 0"), ("speeds", "`np.quantile`'s default"),
+    ("paired-interval", "Student's $t$")])
+def test_what_a_check_decides_is_asked_for(name, said):
+    """Each refuses an answer that is right by another reading; so the reading stands in the task or the stub."""
+    assert said in source(TEXTS[name][1]) + source(STUBS[name][1])
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of answers that divide by nothing
 @pytest.mark.parametrize("name", EXERCISES)
 def test_typical_wrong_answers(name):
