@@ -198,6 +198,13 @@ def test_what_differs_is_said():
     assert verdict(EXERCISES["fpn-merge"], lambda m: m).startswith("Not yet: on two levels, a lit cell on the coarse one, in entry 0, got 0 at")
 
 
+def test_about_a_hundred_is_taken_as_such():
+    for frames in (17_400, 17_450, 17_454.5, 17_455, 17_500):
+        assert verdict(EXERCISES["extended-frames"], frames).startswith("Well done: eleven times the 1,604 frames")
+    assert round(EXERCISES["extended-frames"].reference / 1604) == 11
+    assert verdict(EXERCISES["extended-frames"], 17_600) == "Not yet: 17,600 is 11 passes over the *old* split.", "1,604 x 11, rounded alike"
+
+
 def test_plain_python_counts_as_well_as_tensors():
     for answer in (lambda a, b: EXERCISES["iou"].reference(a, b).tolist(), lambda a, b: EXERCISES["iou"].reference(a, b).double().numpy(),
                    lambda a, b: list(EXERCISES["iou"].reference(a, b).requires_grad_())):
