@@ -1,6 +1,7 @@
 """Exercises: each stub is not done, each solution is right, typical wrong answers are refused, and whatever is answered, nothing is raised."""
 import ast
 import json
+import re
 import statistics
 import threading
 import time
@@ -195,7 +196,39 @@ def test_what_differs_is_said():
     assert verdict(EXERCISES["two-changes"], "bf") == "Not yet: what you name is right, but it is not all."
     assert verdict(EXERCISES["two-changes"], "B, F and G").startswith("Not yet: ") and verdict(EXERCISES["two-changes"], "G, b f").startswith("Well")
     assert verdict(EXERCISES["two-changes"], ["b", "f", "g"]).startswith("Well done") and "c is not among" in verdict(EXERCISES["two-changes"], "bc")
+    assert verdict(EXERCISES["fpn-merge"], lambda m: m[0]).endswith("got a Tensor, wanted a list of 1.")
     assert verdict(EXERCISES["fpn-merge"], lambda m: m).startswith("Not yet: on two levels, a lit cell on the coarse one, in entry 0, got 0 at")
+
+
+def test_only_numbers_are_too_large_or_too_small():
+    """Labels and indices are another one, booleans the other, and right rows in the wrong order are said to be just that."""
+    said_of = {"match": ("i", "another"), "nms": ("i", "another"), "old-filters": ("i", "another"), "hard-negatives": ("b", "the other is right"),
+               "whole-clips": ("b", "the other is right")}
+    for name, one in EXERCISES.items():
+        references = one.reference if isinstance(one.reference, tuple) else (one.reference,)
+        results = [references[case.part](*(case.known or case.args)) for case in one.cases()]
+        flat = [value for result in results for value in (result if isinstance(result, list) else [result])]
+        kind, words = said_of.get(name, ("fU", ""))
+        assert all(np.asarray(value).dtype.kind in kind for value in flat), name
+        said = " ".join(verdict(one, answer) for answer in WRONG[name] if words)
+        assert words in said and not (words and re.search("larger|smaller", said)), name
+    no_claim = verdict(EXERCISES["match"], WRONG["match"][0])
+    assert no_claim == "Not yet: on an object thinner than every anchor, got -1 at [2] (1 of 3 differ), another one is right."
+    assert "got True at [2] (2 of 8 differ), the other is right." in verdict(EXERCISES["hard-negatives"], WRONG["hard-negatives"][0])
+    assert verdict(EXERCISES["hard-negatives"], lambda losses, positive: losses).endswith("got 0.7 at [0] (8 of 8 differ), True or False is wanted.")
+    for name, k in (("anchor-grid", 1), ("anchor-grid", 2), ("nms", 3), ("ssd-shapes", 6)):
+        assert verdict(EXERCISES[name], WRONG[name][k]).endswith("these are the right values, another order is wanted."), (name, k)
+
+
+def test_text_is_answered_with_what_is_wanted():
+    assert verdict(EXERCISES["extended-frames"], "17,500") == \
+        "Not yet: got the text '17,500', wanted one number without quotes or unit, such as 1234.5."
+    assert verdict(EXERCISES["iou"], "pair_iou") == \
+        "Not yet: got the text 'pair_iou', wanted the function itself, without calling it: check(\"iou\", function)."
+    assert verdict(EXERCISES["focal"], "focal").endswith('without calling them: check("focal", (function, other)).')
+    assert verdict(EXERCISES["bias-prior"], lambda *_: "6.7").endswith("got the text '6.7', wanted one number, such as 0.5.")
+    assert verdict(EXERCISES["mirror"], lambda *_: "7").endswith("got the text '7', wanted numbers in the shape (1, 4).")
+    assert verdict(EXERCISES["whole-clips"], lambda *_: "b").endswith("got the text 'b', wanted True and False in the shape (12,).")
 
 
 def test_about_a_hundred_is_taken_as_such():

@@ -33,9 +33,9 @@ def _rows() -> list[Case]:
             Case("a setting that the first row lacks", ({"loss": "focal"}, {"loss": "focal", "weights": "imagenet"}))]
 
 
-def _changed(a: dict, b: dict) -> int:
+def _changed(a: dict, b: dict) -> float:
     nothing = object()
-    return sum(a.get(key, nothing) != b.get(key, nothing) for key in a.keys() | b.keys())
+    return float(sum(a.get(key, nothing) != b.get(key, nothing) for key in a.keys() | b.keys()))
 
 
 def _share(boxes: np.ndarray, limit_wh: tuple[float, float]) -> float:
