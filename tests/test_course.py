@@ -15,6 +15,8 @@ from course_wrong import WRONG
 from detlib.cli import main
 from detlib.course import EXERCISES, check, exercise, hint
 from detlib.course.exercise import Case, Exercise, verdict
+from detlib.models.heads import Head
+from detlib.models.proofs import report_init_
 from detlib.offline import export
 
 HERE = Path(__file__).resolve().parents[1]
@@ -229,6 +231,23 @@ def test_text_is_answered_with_what_is_wanted():
     assert verdict(EXERCISES["bias-prior"], lambda *_: "6.7").endswith("got the text '6.7', wanted one number, such as 0.5.")
     assert verdict(EXERCISES["mirror"], lambda *_: "7").endswith("got the text '7', wanted numbers in the shape (1, 4).")
     assert verdict(EXERCISES["whole-clips"], lambda *_: "b").endswith("got the text 'b', wanted True and False in the shape (12,).")
+
+
+def test_the_bias_alone_has_no_effect_but_the_report_changed_more():
+    """Pointer d of `no-effect` speaks of the softmax and not of the first loss: the report's initialisation draws other weights, too."""
+    def softmax_of(change):
+        torch.manual_seed(0)
+        head = Head((8, 8), (6, 6), 3, 1, None)
+        change(head)
+        maps = [torch.rand(2, 8, 4, 8, generator=torch.Generator().manual_seed(k)) for k in (1, 2)]
+        with torch.no_grad():
+            return head(maps)[0].softmax(-1)
+
+    before = softmax_of(lambda head: None)
+    assert torch.allclose(softmax_of(lambda head: torch.nn.init.constant_(head.classify[-1][-1].bias, 5.7)), before, atol=1e-6)
+    assert not torch.allclose(softmax_of(lambda head: report_init_(head, 0.01)), before, atol=0.01)
+    said = verdict(EXERCISES["no-effect"], "d")
+    assert "this bias alone leaves the softmax" in said and "loss" not in said
 
 
 def test_about_a_hundred_is_taken_as_such():
