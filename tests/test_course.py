@@ -1,6 +1,7 @@
 """Exercises: each stub is not done, each solution is right, typical wrong answers are refused, and whatever is answered, nothing is raised."""
 import ast
 import json
+import re
 import statistics
 import threading
 import time
@@ -14,6 +15,8 @@ from course_wrong import WRONG
 from detlib.cli import main
 from detlib.course import EXERCISES, check, exercise, hint
 from detlib.course.exercise import Case, Exercise, verdict
+from detlib.models.heads import Head
+from detlib.models.proofs import report_init_
 from detlib.offline import export
 
 HERE = Path(__file__).resolve().parents[1]
@@ -84,6 +87,29 @@ def test_stub_solution_hints(name, capsys):
         assert hint(name) is None
         assert capsys.readouterr().out == f"Hint {k + 1} of {len(hints)}: {hints[k]}\n"
     assert 2 <= len(hints) <= 3
+
+
+def kinds(values):
+    """The kinds of arrays among arguments, those in lists and tuples too."""
+    names = {torch.Tensor: "tensor", np.ndarray: "numpy array"}
+    return {kind for value in values for kind in (kinds(value) if isinstance(value, list | tuple) else {names.get(type(value))}) if kind}
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_a_stub_says_what_it_gets(name):
+    """A tensor and an array have other methods, so a reader must know which it is; and its lines fit the page."""
+    text = source(STUBS[name][1])
+    assert {kind for kind in ("tensor", "numpy array") if kind in text} == kinds([case.args for case in EXERCISES[name].cases()])
+    assert max(map(len, text.splitlines())) <= 150
+
+
+@pytest.mark.parametrize("name, said", [
+    ("two-changes", "change more than one thing"), ("match", "an earlier claim too"), ("bias-prior", "$p = 0.99$ of background"),
+    ("focal", "alpha = (background, others)"), ("focal", "`gamma` may be 0"), ("speeds", "`np.quantile`'s default"),
+    ("paired-interval", "Student's $t$")])
+def test_what_a_check_decides_is_asked_for(name, said):
+    """Each refuses an answer that is right by another reading; so the reading stands in the task or the stub."""
+    assert said in source(TEXTS[name][1]) + source(STUBS[name][1])
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of answers that divide by nothing
@@ -172,7 +198,63 @@ def test_what_differs_is_said():
     assert verdict(EXERCISES["two-changes"], "bf") == "Not yet: what you name is right, but it is not all."
     assert verdict(EXERCISES["two-changes"], "B, F and G").startswith("Not yet: ") and verdict(EXERCISES["two-changes"], "G, b f").startswith("Well")
     assert verdict(EXERCISES["two-changes"], ["b", "f", "g"]).startswith("Well done") and "c is not among" in verdict(EXERCISES["two-changes"], "bc")
+    assert verdict(EXERCISES["fpn-merge"], lambda m: m[0]).endswith("got a Tensor, wanted a list of 1.")
     assert verdict(EXERCISES["fpn-merge"], lambda m: m).startswith("Not yet: on two levels, a lit cell on the coarse one, in entry 0, got 0 at")
+
+
+def test_only_numbers_are_too_large_or_too_small():
+    """Labels and indices are another one, booleans the other, and right rows in the wrong order are said to be just that."""
+    said_of = {"match": ("i", "another"), "nms": ("i", "another"), "old-filters": ("i", "another"), "hard-negatives": ("b", "the other is right"),
+               "whole-clips": ("b", "the other is right")}
+    for name, one in EXERCISES.items():
+        references = one.reference if isinstance(one.reference, tuple) else (one.reference,)
+        results = [references[case.part](*(case.known or case.args)) for case in one.cases()]
+        flat = [value for result in results for value in (result if isinstance(result, list) else [result])]
+        kind, words = said_of.get(name, ("fU", ""))
+        assert all(np.asarray(value).dtype.kind in kind for value in flat), name
+        said = " ".join(verdict(one, answer) for answer in WRONG[name] if words)
+        assert words in said and not (words and re.search("larger|smaller", said)), name
+    no_claim = verdict(EXERCISES["match"], WRONG["match"][0])
+    assert no_claim == "Not yet: on an object thinner than every anchor, got -1 at [2] (1 of 3 differ), another one is right."
+    assert "got True at [2] (2 of 8 differ), the other is right." in verdict(EXERCISES["hard-negatives"], WRONG["hard-negatives"][0])
+    assert verdict(EXERCISES["hard-negatives"], lambda losses, positive: losses).endswith("got 0.7 at [0] (8 of 8 differ), True or False is wanted.")
+    for name, k in (("anchor-grid", 1), ("anchor-grid", 2), ("nms", 3), ("ssd-shapes", 6)):
+        assert verdict(EXERCISES[name], WRONG[name][k]).endswith("these are the right values, another order is wanted."), (name, k)
+
+
+def test_text_is_answered_with_what_is_wanted():
+    assert verdict(EXERCISES["extended-frames"], "17,500") == \
+        "Not yet: got the text '17,500', wanted one number without quotes or unit, such as 1234.5."
+    assert verdict(EXERCISES["iou"], "pair_iou") == \
+        "Not yet: got the text 'pair_iou', wanted the function itself, without calling it: check(\"iou\", function)."
+    assert verdict(EXERCISES["focal"], "focal").endswith('without calling them: check("focal", (function, other)).')
+    assert verdict(EXERCISES["bias-prior"], lambda *_: "6.7").endswith("got the text '6.7', wanted one number, such as 0.5.")
+    assert verdict(EXERCISES["mirror"], lambda *_: "7").endswith("got the text '7', wanted numbers in the shape (1, 4).")
+    assert verdict(EXERCISES["whole-clips"], lambda *_: "b").endswith("got the text 'b', wanted True and False in the shape (12,).")
+
+
+def test_the_bias_alone_has_no_effect_but_the_report_changed_more():
+    """Pointer d of `no-effect` speaks of the softmax and not of the first loss: the report's initialisation draws other weights, too."""
+    def softmax_of(change):
+        torch.manual_seed(0)
+        head = Head((8, 8), (6, 6), 3, 1, None)
+        change(head)
+        maps = [torch.rand(2, 8, 4, 8, generator=torch.Generator().manual_seed(k)) for k in (1, 2)]
+        with torch.no_grad():
+            return head(maps)[0].softmax(-1)
+
+    before = softmax_of(lambda head: None)
+    assert torch.allclose(softmax_of(lambda head: torch.nn.init.constant_(head.classify[-1][-1].bias, 5.7)), before, atol=1e-6)
+    assert not torch.allclose(softmax_of(lambda head: report_init_(head, 0.01)), before, atol=0.01)
+    said = verdict(EXERCISES["no-effect"], "d")
+    assert "this bias alone leaves the softmax" in said and "loss" not in said
+
+
+def test_about_a_hundred_is_taken_as_such():
+    for frames in (17_400, 17_450, 17_454.5, 17_455, 17_500):
+        assert verdict(EXERCISES["extended-frames"], frames).startswith("Well done: eleven times the 1,604 frames")
+    assert round(EXERCISES["extended-frames"].reference / 1604) == 11
+    assert verdict(EXERCISES["extended-frames"], 17_600) == "Not yet: 17,600 is 11 passes over the *old* split.", "1,604 x 11, rounded alike"
 
 
 def test_plain_python_counts_as_well_as_tensors():

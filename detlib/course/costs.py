@@ -14,7 +14,7 @@ def _layer(channels_in: int, channels_out: int, kernel: int, grid_hw: tuple[int,
     layer = nn.Conv2d(channels_in, channels_out, kernel, padding="same")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         layer(torch.zeros(1, channels_in, *grid_hw))
-    return np.array([sum(p.numel() for p in layer.parameters()), counter.get_total_flops() // 2])
+    return np.array([sum(p.numel() for p in layer.parameters()), counter.get_total_flops() / 2])
 
 
 def _speeds(batch_ms: list[float], batch: int) -> np.ndarray:

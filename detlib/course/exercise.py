@@ -32,6 +32,9 @@ class Exercise:
 
     `reference` is a function (or a pair of them) to agree with on every case, the right letters, or the right number; `pointers` say what is wrong
     with a letter, or with a number that people typically arrive at. `form` brings results into one order where several are right.
+
+    What a reference returns says how an answer is corrected. Floats are too large or too small, so counts are floats, too; whole numbers are labels
+    and indices, which are only right or wrong.
     """
 
     name: str
@@ -81,14 +84,14 @@ def _number(exercise: Exercise, answer: object) -> tuple[str, str]:
         return NOT_DONE, "no number is given so far."
     got = None if isinstance(answer, bool) or callable(answer) else _array(answer)
     if got is None or got.size != 1:
-        return NOT_YET, f"got {_kind(answer)}, wanted one number."
+        return NOT_YET, f"got {_kind(answer)}, wanted one number without quotes or unit, such as 1234.5."
     value = float(got.reshape(()))
     if np.isclose(value, exercise.reference, rtol=exercise.tolerance, atol=0):
         return DONE, exercise.insight
     for known, pointer in exercise.pointers.items():
         if np.isclose(value, known, rtol=exercise.tolerance, atol=0):
             return NOT_YET, f"{value:,.10g} is {pointer}"
-    return NOT_YET, f"got {value:,.10g}, {_direction(value, exercise.reference)} is right."
+    return NOT_YET, f"got {value:,.10g}, {_correction(value, exercise.reference)}."
 
 
 def _functions(exercise: Exercise, answer: object) -> tuple[str, str]:
@@ -97,8 +100,9 @@ def _functions(exercise: Exercise, answer: object) -> tuple[str, str]:
     if any(one is None or one is Ellipsis for one in answers):
         return NOT_DONE, "there is no function so far."
     if len(answers) != len(references) or not all(map(callable, answers)):
-        wanted = "the function itself, without calling it" if len(references) == 1 else "two functions in brackets, without calling them"
-        return NOT_YET, f"got {_kind(answer)}, wanted {wanted}."
+        wanted, form = (("the function itself, without calling it", "function") if len(references) == 1 else
+                        ("two functions in brackets, without calling them", "(function, other)"))
+        return NOT_YET, f'got {_kind(answer)}, wanted {wanted}: check("{exercise.name}", {form}).'
     tried = set()
     for case in exercise.cases():
         which = "" if len(references) == 1 else f"the {('first', 'second')[case.part]} function, "
@@ -130,9 +134,10 @@ def _difference(got: object, wanted: object, exercise: Exercise) -> str | None:
             return f"got {_kind(got)}, wanted a list of {len(wanted)}"
         found = ((k, _difference(a, b, exercise)) for k, (a, b) in enumerate(zip(got, wanted, strict=True)))
         return next((f"in entry {k}, {text}" for k, text in found if text), None)
-    have, want = _array(got), _array(wanted)
+    have, want, kind = _array(got), _array(wanted), np.asarray(wanted).dtype.kind
     if have is None or want is None:
-        return f"got {_kind(got)}, wanted numbers"
+        return f"got {_kind(got)}, wanted " + ("one number, such as 0.5" if want is None or not want.ndim else
+                                               f"{'True and False' if kind == 'b' else 'numbers'} in the shape {want.shape}")
     if have.shape != want.shape and not (have.size == want.size and (have.size == 0 or want.ndim == 0)):
         return f"got the shape {have.shape}, wanted {want.shape}"
     have, want = exercise.form(have.reshape(want.shape)), exercise.form(want)
@@ -141,13 +146,27 @@ def _difference(got: object, wanted: object, exercise: Exercise) -> str | None:
         return None
     place = tuple(int(k) for k in np.argwhere(wrong)[0])
     where = f" at [{', '.join(map(str, place))}] ({wrong.sum()} of {wrong.size} differ)" if want.ndim else ""
-    return f"got {have[place]:.6g}{where}, {_direction(float(have[place]), float(want[place]))} is right"
+    value = float(have[place])
+    if kind != "b" and want.ndim and _same_rows(have, want):
+        return f"got {value:.6g}{where}: these are the right values, another order is wanted"
+    return f"got {bool(value) if kind == 'b' and value in (0, 1) else f'{value:.6g}'}{where}, {_correction(value, float(want[place]), kind)}"
 
 
-def _direction(got: float, wanted: float) -> str:
+def _correction(got: float, wanted: float, kind: str = "f") -> str:
+    """What is right in place of a number; of a label (i) or a boolean (b), which are neither too large nor too small, only that it is another."""
+    if kind == "b":
+        return "the other is right" if got in (0, 1) else "True or False is wanted"
     if not np.isfinite(wanted):
-        return "no number (nan)" if np.isnan(wanted) else "infinity"
-    return "a number" if np.isnan(got) else "a smaller one" if got > wanted else "a larger one"
+        return f"{'no number (nan)' if np.isnan(wanted) else 'infinity'} is right"
+    if np.isnan(got):
+        return "a number is right"
+    return f"{'another one' if kind in 'iu' else 'a smaller one' if got > wanted else 'a larger one'} is right"
+
+
+def _same_rows(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two results (n, ...) differ in the order of their rows alone. Rows that repeat, as labels do, have places and not an order."""
+    a, b = (values.reshape(len(values), -1) for values in (one, other))
+    return len(np.unique(b, axis=0)) == len(b) and np.allclose(a[np.lexsort(a.T[::-1])], b[np.lexsort(b.T[::-1])])
 
 
 def _array(value: object) -> np.ndarray | None:
@@ -165,6 +184,8 @@ def _array(value: object) -> np.ndarray | None:
 
 
 def _kind(value: object) -> str:
+    if isinstance(value, str):
+        return f"the text {value[:30]!r}"
     name = type(value).__name__
     return f"a{'n' * (name[:1] in 'aeiou')} {name}" + (f" of {len(value)}" if isinstance(value, list | tuple) else "")
 

@@ -54,6 +54,7 @@ def _shown() -> list[Case]:
     return [Case("two right, then three wrong", (np.array([0.9, 0.8, 0.7, 0.6, 0.5]), np.array([1, 1, 0, 0, 0]), 2)),
             Case("a false alarm on top", (np.array([0.95, 0.9, 0.3, 0.2]), np.array([0, 1, 1, 0]), 3)),
             Case("scores in no order", (np.array([0.2, 0.9, 0.4, 0.6, 0.1]), np.array([0, 1, 1, 0, 0]), 2)),
+            Case("seven equal scores", (np.array([0.9, 0.8, *[0.6] * 7]), np.array([1, 1, 1, 0, 0, 0, 0, 0, 1]), 4)),  # the first alone is best
             Case("60 detections for 30 objects", (scores, (rng.random(60) < scores).astype(int), 30))]
 
 
@@ -81,7 +82,7 @@ EXERCISES = (
                       Case("the report's leaderboard entry", (0.399, 0.111))]),
     Exercise("best-score", _best,
              ("Every score is a candidate: with it as the least one, so many detections are shown, and so many of these are hits.",
-              "F1 = 2 hits / (shown + objects). Scores need not come in order.",
+              "F1 = 2 hits / (shown + objects). Scores need not come in order, and equal ones are shown together.",
               "For each score s take `scores >= s`, compute F1, and return the s of the highest."),
              "this is the score at which section 1 shows each row. It is chosen on the frames that it is shown on, which flatters every row a "
              "little.", _shown),

@@ -96,7 +96,7 @@ EXERCISES = (
              "only differences between scores matter. Background alone must be raised, and on every level.",
              pointers={"a": "log(0.99 · 8 / 0.01) is 6.7: on background alone it would have been ample.",
                        "c": "true, but filling all six levels in the same way would have done nothing either.",
-                       "d": "an effect on the first step needs one step, and the first loss did not change.",
+                       "d": "a bias acts from the first step on, and this bias alone leaves the softmax of a fresh head as it was.",
                        "e": "Adam scales gradients. What a fresh network says comes before the first of them.",
                        "f": "the fill used p = 0.99 for background, as it should; look at where it went."}),
 )
