@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import coco
+from matplotlib.colors import to_hex
 
 from detlib import plots, runs
 from detlib.anchors import BASELINE, REPORT, AnchorSpec
@@ -18,6 +19,7 @@ from detlib.experiments import Experiment, rung
 from detlib.fitting import from_json, to_json
 from detlib.matching import objects_by_match
 from detlib.plots.coverage import nearest_anchor
+from detlib.plots.style import class_colours
 from detlib.predict import predict
 from detlib.train import fit, load_model
 
@@ -138,6 +140,33 @@ def test_figures_and_tables_of_sets(small):
     above, every = torch.cat([objects_by_match(BASELINE.grid_xyxy((128, 256)), data["train"].targets(i)[0]) for i in range(6)]).unbind(-1)
     assert table.loc["with an anchor above IoU 0.5", "baseline"].startswith(f"{int((above > 0).sum())} (")
     assert table.loc["anchors an object, mean", "baseline"] == f"{every.double().mean():.1f}"
+
+
+def test_the_closest_shapes_stand_beside_an_object(small):
+    """Right the three anchors of highest IoU with the object of median size, with the numbers; a frame without objects has none."""
+    split = open_dataset(small)["val"]
+    index = next(i for i in range(len(split)) if len(split.targets(i)[1]))
+    boxes = split.targets(index)[0]
+    chosen = boxes[((boxes[:, 2:] - boxes[:, :2]).prod(1)).argsort()[len(boxes) // 2]]
+    left, right = plots.shapes_on_frame(BASELINE, split, index).axes
+    centre, drawn = (chosen[:2] + chosen[2:]) / 2, []
+    for stride, shapes in zip(BASELINE.strides, BASELINE.shapes, strict=True):
+        middle = (centre // stride + 0.5) * stride
+        wh = torch.tensor(shapes).minimum(torch.tensor(split.image_hw[::-1]))
+        drawn.append(iou(torch.cat([middle - wh / 2, middle + wh / 2], 1).float(), chosen[None])[:, 0])
+    best = torch.cat(drawn).sort(descending=True).values[:3]
+    assert [line[-4:] for line in right.get_xlabel().splitlines()[1:]] == [f"{value:.2f}" for value in best.tolist()]
+    assert len(left.patches) == len(boxes) + sum(BASELINE.per_cell)
+    empty = replace(split, boxes=split.boxes.iloc[:0])
+    assert len(plots.shapes_on_frame(REPORT, empty, 0, levels=3).axes) == 1
+    assert plots.covered_frame({"report": REPORT}, empty, 0).png()[:4] == b"\x89PNG"
+
+
+def test_the_toy_has_the_colours_of_the_data():
+    toy, boxes = AnchorSpec((8,), (((10.0, 10.0),),), "toy"), torch.tensor([[8.0, 8, 25, 16], [53, 6, 57, 24]])
+    figure = plots.toy_matching(toy, (32, 64), boxes, ["person", "car"], ["car", "truck", "person"])
+    colours = class_colours(["car", "truck", "person"])
+    assert [to_hex(patch.get_facecolor()) for patch in figure.axes[0].patches[:2]] == [colours["person"], colours["car"]]
 
 
 def test_gain_against_coverage(small):

@@ -1,6 +1,7 @@
 """Gained and lost between two models: counts by hand, nets with intervals that are those of the totals, and frames chosen by rule."""
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -228,6 +229,19 @@ def test_crops_tell_what_they_show(step):
     assert len(figure.axes) == 5
     axes = figure.axes[0]  # the car of 20 px at (60, 10): a window of 36 px height around it
     assert sum(axes.get_xlim()) / 2 == pytest.approx(69.5) and axes.get_ylim() == (37.5, 1.5)
+
+
+def test_ticks_of_the_gains_do_not_touch(data):
+    """Left and right of zero, whatever the largest gain or number of false alarms is."""
+    split = data["val"]
+    for frames, alarms in ((1, 1), (1, 4), (3, 9), (6, 89), (6, 200)):
+        rows = [row for frame in range(frames) for row in exact(split, frame)]
+        more = [(frame, 1, 0.9, 40, k, 50, k + 10) for frame in range(6) for k in range(alarms)]
+        figure = gains([changes(outcome(found([]), split), outcome(found(rows + more), split, 0.0))], data)
+        figure.canvas.draw()
+        for axis in figure.axes[1:3]:
+            spans = [label.get_window_extent() for label in axis.get_xticklabels()]
+            assert len(spans) == 3 and all(a.x1 + 10 < b.x0 for a, b in pairwise(spans))
 
 
 def test_the_rest_of_the_crops_is_counted(data):

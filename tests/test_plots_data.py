@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from conftest import coco, write_dataset
 from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
 from PIL import Image
 
 from detlib import plots
 from detlib.data.folder import open_dataset
 from detlib.experiments import LADDER
 from detlib.plots import data as figures
-from detlib.plots.style import label_places, note, plain
+from detlib.plots.style import label_places, note, pixel_ticks, plain, rung_label
 from detlib.widgets.browser import annotated, frame_browser
 
 KINDS = ("car", "<b>person</b>", "cost $5 or $6", "_hidden")
@@ -35,6 +36,19 @@ def dataset(tmp_path):
 def texts(figure):
     figure.canvas.draw()
     return [t.get_text() for t in figure.findobj(lambda artist: hasattr(artist, "get_text")) if t.get_text()]
+
+
+def test_long_names_of_rungs():
+    assert rung_label("fpn+anchors=fitted") == "fpn+anchors=fitted"
+    assert rung_label("fpn+anchors=fitted+weights=simulated-27ab00-laptop-fpn") == "fpn (anchors, weights changed)"
+
+
+@pytest.mark.parametrize(("limits", "ticks"), [((13, 40), [15, 20, 30, 40]), ((9, 200), [10, 20, 50, 100, 200]),
+                                              ((0.9, 3000), [1, 3, 10, 30, 100, 300, 1000, 3000])])
+def test_ticks_of_logarithmic_axes(limits, ticks):
+    axis = Figure().subplots()
+    pixel_ticks(axis.yaxis, limits)
+    assert axis.yaxis.get_major_locator()() == pytest.approx(ticks)
 
 
 def every_figure(dataset, splits):

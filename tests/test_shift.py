@@ -337,6 +337,12 @@ def test_figures_of_few_and_many(tmp_path):
                    for verdict in shift.trust(dataset)["verdict"])
 
 
+def test_channels_of_photographs_have_their_own_colours():
+    red, green, blue = (figures.NAMED[name] for name in ("red", "green", "blue"))
+    assert figures.channel_colours(["brightness: blue", "brightness: green", "brightness: red"]) == {"blue": blue, "green": green, "red": red}
+    assert list(figures.channel_colours([f"brightness: {name}" for name in ("intensity", "ambient", "range")]).values()) == list(figures.CHANNELS)
+
+
 def test_the_distances_figure_marks_what_is_beyond_chance(tmp_path):
     rng = np.random.default_rng(3)
     dataset = opened(tmp_path, train=clips("train", 14, sized(rng, 10)), val=clips("val", 6, sized(rng, 25), first=50))

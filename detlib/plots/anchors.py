@@ -5,9 +5,11 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
+from matplotlib.typing import ColorType
 from pandas.io.formats.style import Styler
 from torch import Tensor
 
@@ -15,21 +17,26 @@ from ..anchors import AnchorSpec
 from ..boxes import area, iou
 from ..data.coco import Split
 from ..matching import THRESHOLD, match, objects_by_match
-from .style import FAINT, class_colours, plain, sheet, style
+from .strips import picture
+from .style import FAINT, class_colours, legend_above, plain, sheet, style
 
 LEVELS = matplotlib.colormaps["viridis"]
+MIDDLE = "#D55E00"  # the object of median size
+CLOSEST = 3  # shapes that are shown from nearer
 
 
 @style()
-def toy_matching(spec: AnchorSpec, image_hw: tuple[int, int], boxes: Tensor, names: Sequence[str]) -> Figure:
+def toy_matching(spec: AnchorSpec, image_hw: tuple[int, int], boxes: Tensor, names: Sequence[str],
+                 categories: Sequence[str] = ()) -> Figure:
     """A small grid, its objects (M, 4) xyxy px filled, and every anchor that matching gives to one of them, in the object's colour.
 
-    Solid: its IoU is above the threshold. Dashed: below, taken only because an object has no better one.
+    Solid: its IoU is above the threshold. Dashed: below, taken only because an object has no better one. A name among `categories` has its colour.
     """
     height, width = image_hw
     grid = spec.grid_xyxy(image_hw)
     matched, overlap = match(grid, boxes), iou(grid, boxes)
-    colours = list(class_colours(names).values())
+    known = class_colours(list(dict.fromkeys([*categories, *names])))
+    colours = [known[name] for name in names]
     counts = [int((matched == m).sum()) for m in range(len(boxes))]
     figure, axes = sheet(1, 1, 1.1 + 9.0 * height / width, f"{len(grid)} anchors, {int((matched >= 0).sum())} positive",
                          "filled: objects; outlines: their positive anchors, solid above IoU "
@@ -64,38 +71,86 @@ def toy_table(spec: AnchorSpec, image_hw: tuple[int, int], boxes: Tensor, names:
 
 @style()
 def shapes_on_frame(spec: AnchorSpec, split: Split, index: int, levels: int | None = None) -> Figure:
-    """The part of a frame around its object of median size, its objects, and every anchor shape of the cells nearest to that object's centre.
+    """The part of a frame around its object of median size: left every anchor shape of the cells nearest to that object, right the closest three.
 
-    Of the finest `levels` only, and then seen from nearer, where they are named.
+    Of the finest `levels` only, and then seen from nearer, where they are named. A frame without objects has the left panel alone.
     """
-    image, boxes = split.image(index), split.targets(index)[0]
-    height, width = image.shape[-2:]
-    x1, y1, x2, y2 = boxes[area(boxes).argsort()[len(boxes) // 2]].tolist() if len(boxes) else (0, 0, width, height)
-    point = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
-    tall = height if levels is None else min(height, 1.6 * max(h for shapes in spec.shapes[:levels] for _, h in shapes))
-    shown = min(width, 3 * tall)
-    left, top = (float(np.clip(middle - side / 2, 0, whole - side))
-                 for middle, side, whole in ((point[0], shown, width), (point[1], tall, height)))
-    figure, axes = sheet(1, 1, 1.25 + 9.8 * tall / shown, f"The {spec.name} anchors around one object",
-                         f"outlines: all shapes of the cells nearest to the cross{'' if levels is None else f', of the {levels} finest levels'}, "
-                         "clamped to the image; a colour per level\n"
-                         f"white: objects of {plain(split.frames[index].file_name, 80)}; the cross is on the one of median size")
-    axis = axes[0][0]
-    axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest", alpha=0.4)
-    for x1, y1, x2, y2 in boxes.tolist():
-        axis.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, facecolor="#FFFFFFB0", edgecolor="black", linewidth=1.2))
+    boxes = split.targets(index)[0]
+    height, width = split.frames[index].image_hw
+    chosen = boxes[area(boxes).argsort()[len(boxes) // 2]][None] if len(boxes) else torch.tensor([[0.0, 0, width, height]])
+    point = ((chosen[0, :2] + chosen[0, 2:]) / 2).numpy()
+    shapes = _around(spec, point, (height, width), levels)
+    tall = height if levels is None else min(height, 1.6 * max(h for level in spec.shapes[:levels] for _, h in level))
+    shown = min(width, 2 * tall)
+    columns = 1 + (len(boxes) > 0)
+    figure, axes = sheet(1, columns, 0.6 + 0.6 * columns + 9.3 * tall / (shown + tall * (columns - 1)), f"The {spec.name} anchors around one object",
+                         f"left: all shapes of the cells nearest to the cross{'' if levels is None else f', of the {levels} finest levels'}, "
+                         "clamped to the image, a colour per level; right: the three that fit best, from nearer\n"
+                         f"white: objects of {plain(split.frames[index].file_name, 80)}; the cross is on the one of median size, "
+                         "outlined on the right", width_ratios=(shown / tall, 1)[:columns])
+    image = picture(split, index)[0]
+    _scene(axes[0][0], image, boxes, point, (shown, tall))
+    for level, box in shapes:
+        _shape(axes[0][0], box, _level_colour(spec, level), 0.9)
+    if columns > 1:
+        _closest(axes[0][1], image, spec, shapes, chosen, boxes, point)
+    legend_above(figure, [Patch(fill=False, edgecolor=_level_colour(spec, level), linewidth=1.4, label=f"stride {stride}")
+                          for level, stride in enumerate(spec.strides[:levels])])
+    return figure
+
+
+def _level_colour(spec: AnchorSpec, level: int) -> tuple[float, float, float, float]:
+    return LEVELS(0.95 * level / len(spec.strides))
+
+
+def _around(spec: AnchorSpec, point: np.ndarray, image_hw: tuple[int, int], levels: int | None) -> list[tuple[int, list[float]]]:
+    """Level and box (xyxy px) of every shape of the cells nearest to a point."""
+    found = []
     for level, (stride, shapes) in enumerate(zip(spec.strides[:levels], spec.shapes[:levels], strict=True)):
         cx, cy = (np.floor(point / stride) + 0.5) * stride
-        colour = LEVELS(0.95 * level / len(spec.strides))
-        for n, (w, h) in enumerate(shapes):
-            w, h = min(w, width), min(h, height)
-            axis.add_patch(Rectangle((cx - w / 2 - 0.5, cy - h / 2 - 0.5), w, h, fill=False, edgecolor=colour, linewidth=1.4,
-                                     label=f"stride {stride}" if n == 0 else None))
-    axis.plot(*point, "+", color="#D55E00", markersize=14, markeredgewidth=2)
-    axis.set(xlim=(left - 0.5, left + shown - 0.5), ylim=(top + tall - 0.5, top - 0.5), xticks=[], yticks=[])
-    figure.legend(loc="outside upper right", ncols=len(spec.strides), handlelength=1.2, columnspacing=1)
+        for w, h in ((min(w, image_hw[1]), min(h, image_hw[0])) for w, h in shapes):
+            found.append((level, [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]))
+    return found
+
+
+def _scene(axis: Axes, image: np.ndarray, boxes: Tensor, point: np.ndarray, wh: tuple[float, float]) -> None:
+    """The part of a picture around a point, moved inside it, with its objects white and a cross on the point."""
+    height, width = image.shape[:2]
+    left, top = (float(np.clip(middle - side / 2, 0, max(whole - side, 0))) for middle, side, whole in zip(point, wh, (width, height), strict=True))
+    axis.imshow(image, interpolation="nearest", alpha=0.4)
+    for x1, y1, x2, y2 in boxes.tolist():
+        axis.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, facecolor="#FFFFFFB0", edgecolor="black", linewidth=1.2))
+    axis.plot(*point, "+", color=MIDDLE, markersize=14, markeredgewidth=2, zorder=5)
+    axis.set(xlim=(left - 0.5, left + wh[0] - 0.5), ylim=(top + wh[1] - 0.5, top - 0.5), xticks=[], yticks=[])
+    axis.set_anchor("N")
     axis.grid(visible=False)
-    return figure
+
+
+def _shape(axis: Axes, box: Sequence[float], colour: ColorType, line: float) -> None:
+    x1, y1, x2, y2 = box
+    axis.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=line))
+
+
+def _closest(axis: Axes, image: np.ndarray, spec: AnchorSpec, shapes: Sequence[tuple[int, Sequence[float]]], chosen: Tensor, boxes: Tensor,
+             point: np.ndarray) -> None:
+    """The three shapes of highest IoU with the chosen object (1, 4), numbered, and below them their sizes and IoU."""
+    every = torch.tensor([box for _, box in shapes], dtype=torch.float64)
+    overlap = iou(every, chosen.double())[:, 0]
+    best = overlap.argsort(descending=True, stable=True)[:CLOSEST].tolist()
+    side = 1.5 * 2 * float((torch.cat([every[best], chosen.double()]).reshape(-1, 2, 2) - torch.tensor(point)).abs().max())
+    _scene(axis, image, boxes, point, (side, side))
+    _shape(axis, chosen[0].tolist(), MIDDLE, 2.2)
+    told = []
+    for rank, place in enumerate(best):
+        level, (x1, y1, x2, y2) = shapes[place]
+        colour = _level_colour(spec, level)
+        _shape(axis, shapes[place][1], colour, 2.2)
+        x, y = ((x1, y1), (x2, y1), (x1, y2))[rank]
+        axis.text(x - 0.5, y - 0.5, str(rank + 1), fontsize=9, weight="bold", color="white", ha="center", va="center", zorder=6,
+                  bbox={"boxstyle": "circle,pad=0.2", "facecolor": colour, "edgecolor": "white", "linewidth": 0.8})
+        told.append(f"{rank + 1}: {x2 - x1:.0f} x {y2 - y1:.0f} px, stride {spec.strides[level]}: IoU {overlap[place]:.2f}")
+    w, h = (chosen[0, 2:] - chosen[0, :2]).tolist()
+    axis.set_xlabel("\n".join([f"object: {w:.0f} x {h:.0f} px", *told]), fontsize=9, loc="left", linespacing=1.4)
 
 
 def matching_summary(spec: AnchorSpec, split: Split, most: int = 60) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from matplotlib.patheffects import withStroke
 from ..data.coco import Split
 from ..data.planting import BOX, KINDS
 from ..tracks import stretches
-from .strips import picture
+from .strips import faded, picture
 from .style import DPI, FAINT, WIDTH, Sheet, plain, sheet, style
 
 CAPTION, GAP, BELOW = 0.43, 0.04, 0.3  # inches
@@ -30,8 +30,9 @@ class Look(NamedTuple):
 
 
 FILM, ALONE = Look(2, (-1, 0, 1), 1.66, 1.5, 92), Look(3, (0,), 3.32, 2.2, 60)
-CONTEXT, LEAST = 2.5, 64.0  # a crop's side is so many times the longer side of the boxes, and at least so many px
+CONTEXT, LEAST = 2.2, 44.0  # a crop's side is so many times the longer side of the boxes, and at least so many px
 WRONG, BETTER, OTHERS = "#D55E00", "#56B4E9", "#FFFFFF"
+DASHES = (0, (1.8, 0.9))  # short, since boxes are small
 RIGHT = [f"right_{name}" for name in BOX]
 
 
@@ -55,7 +56,7 @@ def findings_sheet(split: Split, table: pd.DataFrame, n: int = 12, panorama: boo
     figure.compression = 1
     figure.suptitle("Annotations that look wrong, the most suspicious first", x=0.008, y=1 - 0.06 / total, ha="left", va="top")
     handles = [Line2D([], [], color=WRONG, linewidth=1.8, label="suspicious box"),
-               Line2D([], [], color=BETTER, linewidth=1.8, linestyle=(0, (3, 1.5)), label="what would be right"),
+               Line2D([], [], color=BETTER, linewidth=2.2, linestyle=DASHES, label="what would be right"),
                Line2D([], [], color="#888888", linewidth=1, label="other annotated boxes (white)")]
     figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.004, 1 - 0.33 / total), ncols=3, borderaxespad=0)
     shown = f"{len(rows)} of {len(table):,} findings" if len(rows) < len(table) else f"all {len(rows)} findings"
@@ -99,18 +100,18 @@ def _crop(axes: Axes, split: Split, row: dict, step: int, shape: float, there: b
     half = max(CONTEXT * (high - low).max(), LEAST) / 2 * np.array([1, shape])
     beside = np.array([row[name] for name in {-1: ("before_x", "before_y"), 1: ("after_x", "after_y")}.get(step, ())], float)
     middle = beside if len(beside) and np.isfinite(beside).all() else (low + high) / 2
-    image = picture(split, frame)[0]
+    image = faded(picture(split, frame)[0])
     width = image.shape[1]
     columns = range(-1, 2) if panorama else (0,)
     for turn in columns:
         axes.imshow(image, extent=(turn * width - 0.5, (turn + 1) * width - 0.5, image.shape[0] - 0.5, -0.5), interpolation="nearest")
         for box in split.boxes.loc[split.boxes["frame"] == frame, BOX].to_numpy(float):
             if step or np.abs(box - corners[0]).max() > 1e-6:
-                _outline(axes, box + np.tile([turn * width, 0], 2), OTHERS, 0.8, "-")
+                _outline(axes, box + np.tile([turn * width, 0], 2), OTHERS, 0.6, "-")
     if not step and row["kind"] != "missing":
         _outline(axes, corners[0], WRONG, 1.8, "-")
     if not step and row["kind"] in ("missing", "shifted"):
-        _outline(axes, corners[1], BETTER, 1.8, (0, (3, 1.5)))
+        _outline(axes, corners[1], BETTER, 2.2, DASHES)
     axes.set(xlim=(middle[0] - half[0] - 0.5, middle[0] + half[0] - 0.5), ylim=(middle[1] + half[1] - 0.5, middle[1] - half[1] - 0.5))
     axes.set_aspect("auto")
     axes.text(0.03, 0.97, {-1: "before", 0: "", 1: "after"}[step], transform=axes.transAxes, fontsize=7.5, color="white", va="top",

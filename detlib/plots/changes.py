@@ -10,7 +10,6 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import PercentFormatter
 
 from ..boxes import iou
 from ..data.coco import Dataset, Split
@@ -41,7 +40,7 @@ def gains(found: Sequence[Changes], dataset: Dataset) -> Figure:
     rows = sorted(counted, key=lambda tally: (order[tally.kind], -tally.objects if tally.kind == "class" else 0))
     first, second = (plain(name, 30) for name in called(found))
     figure, axes = sheet(1, 3, 2.25 + 0.34 * len(rows), f"From {first} to {second}: objects gained and lost", _note(found, dataset), sharey=True,
-                         width_ratios=(3.1, 1.1, 1.1))
+                         width_ratios=(2.7, 1.3, 1.3))
     for place, tally in enumerate(rows):
         _bars(axes[0][0], place, tally)
         if tally.objects:
@@ -66,7 +65,7 @@ def _dress(axes: Sequence[Axes], rows: Sequence[Tally]) -> None:
     bars.set_title("found after", loc="right")
     bars.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0%}")
     net.set(title="gained - lost", xlabel="share of the objects")
-    net.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    net.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%".replace("-", "\N{MINUS SIGN}"))
     false.set(title="false alarms: new - gone", xlabel="number")
     for axis in axes:
         axis.axvline(0, color=FAINT, linewidth=1.2, zorder=3)
@@ -77,7 +76,8 @@ def _dress(axes: Sequence[Axes], rows: Sequence[Tally]) -> None:
         ends = [abs(value) for line in axis.lines for value in np.ravel(line.get_xdata()) if line.get_gid() == "net"]
         end = 1.1 * min(most, max([1e-3, *ends]))
         axis.set_xlim(-end, end)
-        tick = max(digit * 10.0**power for power in range(-4, 7) for digit in (1, 2, 5) if digit * 10.0**power <= max(0.85 * end, 1e-4))
+        steps = [digit * 10.0**power for power in range(-4, 7) for digit in (1, 1.5, 2, 3, 4, 5, 6, 8)]
+        tick = max(step for step in steps if step <= max(0.85 * end, 1e-4))  # far enough from zero for its number to stand beside it
         axis.set_xticks((-tick, 0, tick))
 
 
@@ -104,7 +104,7 @@ def _bars(axis: Axes, place: int, tally: Tally) -> None:
     for start, length, kind in parts:
         axis.barh(place, length, 0.72, left=start, color=COLOURS[kind], hatch=HATCH if kind == 2 else None, edgecolor="white", linewidth=0)
         text = amount(tally.counts[KINDS[kind]], sign=False)
-        if length > 0.04 + 0.045 * len(text):
+        if length > 0.046 + 0.052 * len(text):
             axis.text(start + length / 2, place, text, ha="center", va="center", fontsize=8.5, color=on_colour(COLOURS[kind]),
                       bbox={"facecolor": COLOURS[kind], "edgecolor": "none", "pad": 1} if kind == 2 else None)
 

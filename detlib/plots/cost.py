@@ -8,7 +8,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from ..evaluate.intervals import LEVEL
 from ..evaluate.ladder import Row
-from .style import plain, rung_colour, sheet, style
+from .style import pixel_ticks, plain, rung_colour, sheet, style
 
 PARTS = {"backbone": "#4D4D4D", "neck": "#009E73", "head": "#E69F00"}
 
@@ -52,11 +52,7 @@ def batches(speeds: pd.DataFrame) -> Figure:
         axis.xaxis.set_major_locator(FixedLocator(sizes))
         axis.xaxis.set_minor_locator(NullLocator())
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        low, high = axis.get_ylim()
-        ticks = [d * 10.0**e for e in range(-1, 6) for d in (1, 2, 5) if low <= d * 10.0**e <= high]
-        axis.yaxis.set_major_locator(FixedLocator(ticks))
-        axis.yaxis.set_minor_locator(NullLocator())
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        pixel_ticks(axis.yaxis, axis.get_ylim())
     axes[0][1].legend(loc="upper left")
     return figure
 

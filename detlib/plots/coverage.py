@@ -7,6 +7,7 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
@@ -18,12 +19,29 @@ from ..fitting import split_boxes
 from ..matching import THRESHOLD
 from ..runs import Run
 from .anchors import LEVELS
-from .style import FAINT, INK, class_colours, log_limits, note, pixel_ticks, plain, rung_colour, sheet, style
+from .strips import faded, picture
+from .style import (
+    FAINT,
+    INK,
+    TALLEST,
+    WIDTH,
+    class_colours,
+    label_places,
+    legend_above,
+    log_limits,
+    note,
+    pixel_ticks,
+    plain,
+    rung_colour,
+    sheet,
+    style,
+)
 
 # The ladder's rows that brought the sets in, for their colours; others follow in these
 ROWS = {"baseline": "baseline", "report": "report_anchors", "fitted": "fitted_anchors"}
 OTHERS = ("#0072B2", "#C49A1A", "#AA4499", "#44AA99")
-COVERED, MISSED = "#56B4E9", "#D55E00"
+COVERED, MISSED = "#0072B2", "#D55E00"
+MARGIN, FONT = 12, 7.5  # px above and below the objects that are shown; points
 
 
 def set_colours(names: Sequence[str]) -> dict[str, str]:
@@ -64,7 +82,7 @@ def shape_cloud(specs: Mapping[str, AnchorSpec], split: Split) -> Figure:
     limits = log_limits(np.concatenate([boxes[["width", "height"]].to_numpy().ravel(), every.ravel()]))
     columns = min(3, len(specs))
     rows = -(-len(specs) // columns)
-    figure, axes = sheet(rows, columns, 1.0 + 3.4 * rows, "Boxes, and shapes to fit them",
+    figure, axes = sheet(rows, columns, 1.4 + 3.4 * rows, "Boxes, and shapes to fit them",
                          note({split.name: split}, "grey: boxes, darker: more; dots: shapes, clamped to the image, a colour per level"),
                          sharex=True, sharey=True)
     low, high = np.log10(limits)
@@ -83,7 +101,7 @@ def shape_cloud(specs: Mapping[str, AnchorSpec], split: Split) -> Figure:
             pixel_ticks(side, limits, most=6)
     for axis in axes.flat[len(sizes):]:
         axis.set_axis_off()
-    figure.legend(loc="outside upper right", ncols=len(next(iter(specs.values())).strides), handletextpad=0.1, columnspacing=0.8)
+    legend_above(figure, axes.flat[0].get_legend_handles_labels()[0])
     return figure
 
 
@@ -106,37 +124,64 @@ def class_recall(specs: Mapping[str, AnchorSpec], dataset: Dataset, splits: Sequ
             values = {set_name: float(hit[group].double().mean()) for set_name, hit in found.items()}
             axis.plot([min(values.values()), max(values.values())], [place, place], color="#D0D0D0", linewidth=3, zorder=1)
             for set_name, value in values.items():
-                axis.plot([value], [place], "o", color=colours[set_name], markersize=8, markeredgecolor="white",
-                          label=plain(set_name) if place == 0 else None)
+                axis.plot([value], [place], "o", color=colours[set_name], markersize=8, markeredgecolor="white")
             axis.annotate(f"{int(group.sum()):,}", (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8.5, color=FAINT,
                           annotation_clip=False)
         axis.set(title=plain(name), xlabel="recall", xlim=(0, 1.02), ylim=(rows - 0.5, -0.5),
                  yticks=range(rows), yticklabels=["all", *(plain(c) for c in dataset.categories)])
         axis.grid(axis="y", visible=False)
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper right", ncols=len(specs), handletextpad=0.1)
+    legend_above(figure, [Line2D([], [], color=colour, marker="o", linestyle="none", markersize=8, markeredgecolor="white", label=plain(name))
+                          for name, colour in colours.items()])
     return figure
 
 
 @style()
 def covered_frame(specs: Mapping[str, AnchorSpec], split: Split, index: int) -> Figure:
-    """A frame once for each set: objects with an anchor above matching's threshold solid, those without dashed, and the best anchor of these."""
-    image, (boxes, _) = split.image(index), split.targets(index)
-    height, width = image.shape[-2:]
-    figure, axes = sheet(len(specs), 1, 0.9 + len(specs) * (10.0 * height / width + 0.32), "Which objects does a set cover?",
-                         f"{plain(split.frames[index].file_name, 80)}; solid: an anchor overlaps the object by IoU {THRESHOLD:g} or more; "
-                         "dashed: none does; white: the best that there is")
-    for axis, (name, spec) in zip(axes[:, 0], specs.items(), strict=True):
-        found = coverage(spec, boxes, split.image_hw)
-        axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest", alpha=0.75, aspect="auto")
-        for box, overlap, level, shape in zip(boxes.tolist(), found.iou.tolist(), found.level.tolist(), found.shape.tolist(), strict=True):
-            if overlap < THRESHOLD:
-                _outline(axis, nearest_anchor(spec, box, level, shape, split.image_hw), "white", "-", 1.0)
-        for box, overlap in zip(boxes.tolist(), found.iou.tolist(), strict=True):
-            _outline(axis, box, COVERED if overlap >= THRESHOLD else MISSED, "-" if overlap >= THRESHOLD else (0, (3, 1.5)), 1.8)
-        share = f"{int((found.iou >= THRESHOLD).sum())} of {len(boxes)} objects"
-        axis.set(title=f"{plain(name)}: {share}", xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
+    """A frame once for each set: objects with an anchor above matching's threshold solid, those without dashed and named, with their best anchor.
+
+    Only the rows that hold objects are shown, and a wide frame is cut in strips below each other.
+    """
+    (boxes, labels), (height, width) = split.targets(index), split.frames[index].image_hw
+    found = {name: coverage(spec, boxes, split.image_hw) for name, spec in specs.items()}
+    top, bottom = (max(0.0, float(boxes[:, 1].min()) - MARGIN), min(float(height), float(boxes[:, 3].max()) + MARGIN)) if len(boxes) else (0, height)
+    strips = max(1, round(width / height / 4))
+    wide = min(WIDTH - 0.2, TALLEST * width / strips / (bottom - top))
+    figure, axes = sheet(len(specs) * strips, 1, 0.9 + len(specs) * (0.32 + strips * (0.06 + wide * strips * (bottom - top) / width)),
+                         "Which objects does a set cover?",
+                         f"{plain(split.frames[index].file_name, 80)}, the rows with objects; solid blue: an anchor overlaps the object by IoU "
+                         f"{THRESHOLD:g} or more;\ndashed orange, with the class: none does; thin black: the best anchor that such an object has")
+    image = faded(picture(split, index)[0])
+    for place, axis in enumerate(axes[:, 0]):
+        (name, spec), (k, part) = list(specs.items())[place // strips], (place % strips, width / strips)
+        axis.imshow(image, interpolation="nearest", aspect="auto", alpha=0.5)
+        axis.set(xlim=(k * part - 0.5, (k + 1) * part - 0.5), ylim=(bottom - 0.5, top - 0.5), xticks=[], yticks=[])
         axis.grid(visible=False)
+        if k == 0:
+            axis.set_title(f"{plain(name)}: {int((found[name].iou >= THRESHOLD).sum())} of {len(boxes)} objects")
+        _cover(axis, spec, split, boxes, [split.categories[label - 1] for label in labels], found[name])
     return figure
+
+
+def _cover(axis: Axes, spec: AnchorSpec, split: Split, boxes: torch.Tensor, names: Sequence[str], found: Coverage) -> None:
+    """The objects (M, 4) xyxy px of a frame as a set covers them; those in reach are drawn first, the others above them."""
+    missed = (found.iou < THRESHOLD).tolist()
+    for box, out in zip(boxes.tolist(), missed, strict=True):
+        if not out:
+            _outline(axis, box, COVERED, "-", 1.6)
+    for box, out, level, shape in zip(boxes.tolist(), missed, found.level.tolist(), found.shape.tolist(), strict=True):
+        if out:
+            _outline(axis, nearest_anchor(spec, box, level, shape, split.image_hw), INK, "-", 0.8)
+    for box, out in zip(boxes.tolist(), missed, strict=True):
+        if out:
+            _outline(axis, box, MISSED, (0, (2, 0.8)), 2.0)
+    (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
+    point = (right - left) / 72 / (WIDTH - 0.2)  # px of a point, about
+    texts = [plain(name, 14) if out else "" for name, out in zip(names, missed, strict=True)]
+    sizes = [((0.6 * FONT * len(text) + 3) * point, (1.2 * FONT + 1) * point) if text else (0.0, 0.0) for text in texts]
+    for text, spot, (w, h) in zip(texts, label_places(boxes.numpy(), sizes, (left, top, right, bottom)), sizes, strict=True):
+        if text and spot:
+            axis.add_patch(Rectangle(spot, w, h, facecolor=MISSED, edgecolor="none", alpha=0.9))
+            axis.text(spot[0] + w / 2, spot[1] + h / 2, text, fontsize=FONT, color="white", va="center", ha="center", clip_on=True)
 
 
 def nearest_anchor(spec: AnchorSpec, box: Sequence[float], level: int, shape: int, image_hw: tuple[int, int]) -> list[float]:
@@ -152,7 +197,7 @@ def nearest_anchor(spec: AnchorSpec, box: Sequence[float], level: int, shape: in
 def _outline(axis: Axes, box: Sequence[float], colour: str, line: object, width: float) -> None:
     x1, y1, x2, y2 = box
     axis.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=width, linestyle=line,
-                             path_effects=[withStroke(linewidth=width + 1.2, foreground=INK)]))
+                             path_effects=[withStroke(linewidth=width + 1.2, foreground="white")]))
 
 
 def matched(specs: Mapping[str, AnchorSpec], split: Split) -> pd.DataFrame:
@@ -176,7 +221,8 @@ def gain_against_coverage(dataset: Dataset, before: tuple[AnchorSpec, Sequence[R
     names = first[0].experiment.rung, second[0].experiment.rung
     both = pairs(first, second)
     figure, axes = sheet(1, 1, 4.4, f"Better covered, better found? {plain(names[1])} against {plain(names[0])}",
-                         f"a dot per class, larger with more objects; bars: lowest and highest of {len(both)} pair{'s' * (len(both) > 1)} of seeds\n"
+                         f"a dot per class, larger with more objects; "
+                         f"{f'bars: lowest and highest of {len(both)} pairs of seeds' if len(both) > 1 else 'one pair of trainings'}\n"
                          + note({"val": dataset["val"]}))
     axis, split = axes[0][0], dataset["val"]
     labels = torch.cat([torch.zeros(0, dtype=torch.long), *(split.targets(i)[1] for i in range(len(split)))])

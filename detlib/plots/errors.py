@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -20,7 +19,7 @@ from ..evaluate.errors import MEAN, NUMBER, SPECIAL, TYPES, error_types
 from ..evaluate.intervals import LEVEL, RESAMPLES
 from ..evaluate.outcomes import IGNORED, Outcome, outcome
 from ..runs import Run
-from .style import FAINT, INK, WIDTH, Sheet, on_colour, plain, rung_colour, sheet, style
+from .style import FAINT, INK, legend_above, on_colour, plain, rung_colour, rung_label, sheet, style
 from .style import note as split_note
 
 HEAT = sns.light_palette("#0072B2", as_cmap=True)
@@ -41,17 +40,6 @@ def _note(runs: Sequence[Run], dataset: Dataset, *more: str) -> str:
     return split_note({"val": dataset["val"]}, f"data {plain(dataset.name, 40)}; {trained}", *("\n".join(textwrap.wrap(line, NOTE)) for line in more))
 
 
-def _legend(figure: Sheet, handles: Sequence[Artist]) -> None:
-    """A legend between the title and the panels, for which the figure grows."""
-    wide = [0.55 + 0.085 * len(str(handle.get_label())) for handle in handles]  # inches
-    columns = len(handles) if sum(wide) < WIDTH else max(1, int(WIDTH / max(wide)))
-    room, height = 0.12 + 0.21 * -(-len(handles) // columns), figure.get_figheight()
-    figure.set_figheight(height + room)
-    figure.get_layout_engine().set(rect=(0, 0, 1, height / (height + room)))  # type: ignore[union-attr, call-arg]
-    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.008, 1 - 0.36 / (height + room)), borderaxespad=0, ncols=columns,
-                  columnspacing=1.6)
-
-
 @style()
 def error_costs(runs: Mapping[str, Run], dataset: Dataset, detail: str | None = None) -> Figure:
     """Top the AP50 that each type of error costs, rungs side by side; below the same for each class of one rung, `detail`, else the last."""
@@ -64,7 +52,7 @@ def error_costs(runs: Mapping[str, Run], dataset: Dataset, detail: str | None = 
     _cost_bars(axes[0][0], tables)
     _cost_heat(axes[1][0], tables[detail], detail)
     reached = {name: f"{plain(name, 40)} (AP50 {table.attrs['AP50'][0]:.3f})" for name, table in tables.items()}
-    _legend(figure, [Patch(color=rung_colour(name), label=text) for name, text in reached.items()])
+    legend_above(figure, [Patch(color=rung_colour(name), label=text) for name, text in reached.items()])
     return figure
 
 
@@ -75,7 +63,7 @@ def _cost_bars(axis: Axes, tables: Mapping[str, pd.DataFrame]) -> None:
         lost = table.loc[kinds, MEAN].fillna(0)
         bars = axis.bar(places + (k + 0.5) * width - 0.41, lost, width * 0.94, color=rung_colour(name))
         if len(tables) <= FEW:
-            axis.bar_label(bars, [_short(v, 3) for v in lost], fontsize=8 if len(tables) < FEW else 7, padding=1.5)
+            axis.bar_label(bars, [_short(v, 2) for v in lost], fontsize=8 if len(tables) < FEW else 7, padding=1.5)
     axis.axvline(places[len(TYPES)] - 0.75, color="#B8B8B8", linewidth=1)
     axis.set_xticks(places, [kind.replace(" ", "\n") for kind in kinds])
     axis.set(ylabel="AP50 lost, mean over classes", xlim=(places[0] - 0.55, places[-1] + 0.55), title="by type of error")
@@ -135,7 +123,7 @@ def precision_recall(runs: Mapping[str, Run], dataset: Dataset) -> Figure:
         axis.set_ylabel("precision")
     handles = [Line2D([], [], color=rung_colour(name), linewidth=2.2, label=plain(name, 40)) for name in runs]
     handles += [Line2D([], [], color=INK, linewidth=1.4, linestyle=LINES[curve], label=curve) for curve in shown]
-    _legend(figure, handles)
+    legend_above(figure, handles)
     return figure
 
 
@@ -162,7 +150,7 @@ def confusions(run: Run, dataset: Dataset, score_min: float | None = None) -> Fi
     note = _note([run], dataset, f"detections with a score of at least {seen.score_min:.2f}"
                  f"{', where F1 is best' if score_min is None else ''}; best score first, each takes the free object of highest IoU, from 0.5 on, of "
                  "any class", "colour: share of the row; number: count; bottom row: detections that hit no object, by the class they claim")
-    figure, axes = sheet(1, 1, 2.0 + (0.4 if number <= 10 else 0.3) * (number + 1), f"{plain(run.experiment.rung, 40)}: what was called what", note)
+    figure, axes = sheet(1, 1, 2.0 + (0.4 if number <= 10 else 0.3) * (number + 1), f"{rung_label(run.experiment.rung)}: what was called what", note)
     axis, edges = axes[0][0], np.append(np.arange(number + 1.0), number + GAP + np.arange(2.0))[[*range(number + 1), -2, -1]]
     _cells(axis, edges, shares, counts)
     places = [*np.arange(number) + 0.5, number + GAP + 0.5]
@@ -216,7 +204,7 @@ def calibration(runs: Mapping[str, Run], dataset: Dataset) -> Figure:
     right.set(xlabel="score", ylabel="detections (log)", yscale="log", xlim=(0, 1), title="how many there are")
     right.set_ylim(0.8, max(20.0, 1.3 * right.dataLim.ymax))
     right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    _legend(figure, [*handles, Line2D([], [], color=FAINT, linewidth=1, linestyle=(0, (4, 2)), label="as often right as the score says")])
+    legend_above(figure, [*handles, Line2D([], [], color=FAINT, linewidth=1, linestyle=(0, (4, 2)), label="as often right as the score says")])
     return figure
 
 
@@ -241,7 +229,7 @@ def found_shares(runs: Mapping[str, Sequence[Run]], dataset: Dataset, range_chan
     axes[0][0].yaxis.set_major_formatter(PercentFormatter(1))
     handles = [Line2D([], [], color=rung_colour(name), marker="o", markeredgecolor="white", markersize=8,
                       label=f"{plain(name, 40)} (score ≥ {', '.join(f'{o.score_min:.2f}' for o in outcomes)})") for name, outcomes in seen.items()]
-    _legend(figure, handles)
+    legend_above(figure, handles)
     return figure
 
 

@@ -15,6 +15,7 @@ from .style import FAINT, INK, class_colours, class_legend, note, number, plain,
 MOST = 40  # clips of a split that are shown
 GAP = 1.5  # clips' widths between two splits
 CHANNELS = ("#0072B2", "#D55E00", "#009E73")
+NAMED = {"red": "#D55E00", "green": "#009E73", "blue": "#0072B2"}  # channels of photographs
 LABELS = {"size": "size,\npx (log)", "width / height": "width /\nheight (log)", "place across": "middle across,\nshare of width",
           "place down": "middle down,\nshare of height"}
 VERDICTS = {"trusted": "#009E73", "only": "#E69F00", "not": "#D55E00", "no": FAINT}  # by a verdict's first word
@@ -41,14 +42,15 @@ def clip_profiles(splits: Mapping[str, Split], channels: Sequence[str] = (), mos
         for ax, quantity in zip(axes[1:, 0], LABELS, strict=False):
             _ranges(ax, kept[name][quantity], shown[name], starts[name], quantity in ("size", "width / height"))
         if grey:
-            _grey(axes[-1, 0], [kept[name].get(key) for key in grey], shown[name], starts[name])
+            _grey(axes[-1, 0], {colour: kept[name].get(key) for key, colour in zip(grey, channel_colours(grey).values(), strict=True)}, shown[name],
+                  starts[name])
         axes[0, 0].set_title("\n")
         axes[0, 0].text(starts[name] - 0.5, 1.05, plain(split.name), transform=axes[0, 0].get_xaxis_transform(), fontweight="bold", va="bottom")
     _finish(axes[:, 0], grey)
     present = {name for split in splits.values() for name in split.boxes["category"].astype(str)}
     class_legend(figure, categories, present, columns=1, loc="outside right upper")
     if grey:
-        handles = [Patch(color=colour, label=plain(key.removeprefix("brightness: "))) for key, colour in zip(grey, CHANNELS, strict=False)]
+        handles = [Patch(color=colour, label=plain(name)) for name, colour in channel_colours(grey).items()]
         axes[-1, 0].legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.1)
     return figure
 
@@ -81,8 +83,14 @@ def _ranges(ax: Axes, found: tuple[np.ndarray, np.ndarray], shown: Sequence[int]
         ax.set_yscale("log", base=2)
 
 
-def _grey(ax: Axes, channels: Sequence[tuple[np.ndarray, np.ndarray] | None], shown: Sequence[int], start: float) -> None:
-    for found, colour in zip(channels, CHANNELS, strict=False):
+def channel_colours(quantities: Sequence[str]) -> dict[str, str]:
+    """A colour for each channel of `brightness: NAME`: its own for red, green and blue, else by its place."""
+    names = [key.removeprefix("brightness: ") for key in quantities]
+    return {name: NAMED[name] if set(names) <= set(NAMED) else CHANNELS[k % len(CHANNELS)] for k, name in enumerate(names)}
+
+
+def _grey(ax: Axes, channels: Mapping[str, tuple[np.ndarray, np.ndarray] | None], shown: Sequence[int], start: float) -> None:
+    for colour, found in channels.items():
         if found is None:
             continue
         means = [found[0][found[1] == clip].mean() if (found[1] == clip).any() else np.nan for clip in shown]

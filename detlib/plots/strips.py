@@ -169,7 +169,7 @@ def _head(figure: Figure, split: Split, blocks: Sequence[Block]) -> float:
     """Put in the legends, of lines and of classes, and return the room above the pictures in inches."""
     lines = [Line2D([], [], color=INK, linewidth=1.4, label=f"found (right class, IoU at least {IOU:g})"),
              Line2D([], [], color=INK, linewidth=1.4, linestyle=(0, (3, 1.5)), label="missed object"),
-             Line2D([], [], color=INK, linewidth=1.4, marker="x", markersize=6, label="false alarm (also a second box on a found object)")]
+             Line2D([], [], color=INK, linewidth=1.4, marker="x", markersize=6, label="thin: false alarm (also a second box on a found object)")]
     figure.legend(handles=lines, loc="upper left", borderaxespad=0, ncols=3, columnspacing=1.8)
     present = {split.categories[label - 1] for block in blocks for panel in block.panels for label in panel.labels}
     return 0.63 + 0.21 * class_legend(figure, split.categories, present, loc="upper left", borderaxespad=0)
@@ -213,8 +213,9 @@ def _draw(axes: Axes, image: np.ndarray, fault: str, panel: Panel, block: Block,
                   fontsize=8, color="white")
     seen = (panel.boxes[:, 0] < x2) & (panel.boxes[:, 2] > x1) & (panel.boxes[:, 1] < y2) & (panel.boxes[:, 3] > y1)
     scale = 72 * _width(block) / (x2 - x1)  # points of a pixel
+    lines = np.where(panel.crossed[seen], 0.5, 1.0) * (0.9 if scale < 1 else 1.2)  # many false alarms would hide what was found
     draw_boxes(axes, panel.boxes[seen], panel.labels[seen], categories, None if panel.scores is None else panel.scores[seen],
-               names=~panel.dashed[seen], line=0.9 if scale < 1 else 1.2, font=6.5, dashed=panel.dashed[seen])
+               names=~panel.dashed[seen], line=lines, font=6.5, dashed=panel.dashed[seen])
     crossed = seen & panel.crossed
     crosses(axes, np.clip(panel.boxes[crossed], (x1, y1, x1, y1), (x2, y2, x2, y2)), panel.labels[crossed], categories, scale)
     if block.marked:

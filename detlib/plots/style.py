@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import to_hex, to_rgb
@@ -134,6 +135,12 @@ def plain(text: str, most: int = 22) -> str:
     return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
+def rung_label(name: str, most: int = 40) -> str:
+    """A rung's name as a label: `fpn+anchors=fitted`, or where that is too long the row and what it changes: `fpn (anchors, weights changed)`."""
+    row, *changes = name.split("+")
+    return plain(name if len(name) <= most or not changes else f"{row} ({', '.join(change.split('=')[0] for change in changes)} changed)", most)
+
+
 def number(value: float) -> str:
     """A number with three figures, and no more zeros than it needs."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -146,9 +153,10 @@ def log_limits(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
 
 
 def pixel_ticks(axis: Axis, limits: tuple[float, float], most: int = 9) -> None:
-    """Ticks of a logarithmic axis in pixels, at most so many, written as plain numbers: 2, 5, 10, 20, 50."""
-    choices = [[tick for e in range(-2, 6) for d in digits if limits[0] <= (tick := d * 10.0**e) <= limits[1]]
-               for digits in ((1, 2, 5), (1, 3), (1,))]
+    """Ticks of a logarithmic axis, at most so many, written as plain numbers: 2, 5, 10, 20, 50; closer ones where these are fewer than three."""
+    fine, *choices = [[tick for e in range(-2, 6) for d in digits if limits[0] <= (tick := d * 10.0**e) <= limits[1]]
+                      for digits in ((1, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 5), (1, 3), (1,))]
+    choices = [fine, *choices] if len(choices[0]) < 3 else choices
     _ticks(axis, next((ticks for ticks in choices if len(ticks) <= most), choices[-1]), lambda value: f"{value:g}")
 
 
@@ -165,6 +173,17 @@ def _ticks(axis: Axis, ticks: Sequence[float], text: Callable[[float], str]) -> 
     axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
 
 
+def legend_above(figure: Sheet, handles: Sequence[Artist]) -> None:
+    """A legend between the title and the panels, for which the figure grows."""
+    wide = [0.55 + 0.085 * len(str(handle.get_label())) for handle in handles]  # inches
+    columns = len(handles) if sum(wide) < WIDTH else max(1, int(WIDTH / max(wide)))
+    room, height = 0.12 + 0.21 * -(-len(handles) // columns), figure.get_figheight()
+    figure.set_figheight(height + room)
+    figure.get_layout_engine().set(rect=(0, 0, 1, height / (height + room)))  # type: ignore[union-attr, call-arg]
+    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.008, 1 - 0.36 / (height + room)), borderaxespad=0, ncols=columns,
+                  columnspacing=1.6)
+
+
 def class_legend(figure: Figure, categories: Sequence[str], present: Collection[str], columns: int | None = None, **options: Any) -> int:
     """Put the colours of the classes `present` into a legend, in the order of the classes; returns how many rows it has."""
     colours, shown = class_colours(categories), [name for name in categories if name in set(present)]
@@ -179,18 +198,18 @@ def class_legend(figure: Figure, categories: Sequence[str], present: Collection[
 
 
 def draw_boxes(axes: Axes, boxes: np.ndarray, labels: Sequence[int] | np.ndarray, categories: Sequence[str], scores: np.ndarray | None = None,
-               names: bool | np.ndarray = True, line: float = 1.4, font: float = 7.5, dashed: bool | np.ndarray = False) -> None:
+               names: bool | np.ndarray = True, line: float | np.ndarray = 1.4, font: float = 7.5, dashed: bool | np.ndarray = False) -> None:
     """Draw boxes (M, 4) xyxy px with labels (M,) in 1..K, in class colours with a thin dark halo, on axes whose limits are set.
 
     A name (with its score) stands beside its box and covers no other; where there is no free place it is left out: the colour tells it.
-    `names` and `dashed` are for all boxes, or for each (M,).
+    `names`, `line` (points) and `dashed` are for all boxes, or for each (M,).
     """
     boxes, labels = np.asarray(boxes, float).reshape(-1, 4), np.asarray(labels, int)
     colours = list(class_colours(categories).values())
-    halo = [withStroke(linewidth=line + 1.4, foreground="#000000CC")]
-    names, broken = (np.broadcast_to(flag, len(labels)) for flag in (names, dashed))
-    for (x1, y1, x2, y2), label, gaps in zip(boxes, labels, broken, strict=True):
-        axes.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=colours[label - 1], linewidth=line,
+    names, broken, lines = (np.broadcast_to(each, len(labels)) for each in (names, dashed, line))
+    for (x1, y1, x2, y2), label, gaps, wide in zip(boxes, labels, broken, lines, strict=True):
+        halo = [withStroke(linewidth=2 * wide if wide < 1 else wide + 1.4, foreground="#000000CC")]
+        axes.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=colours[label - 1], linewidth=wide,
                                  joinstyle="miter", linestyle=(0, (3, 1.5)) if gaps else "-", path_effects=halo))
     if not names.any():
         return

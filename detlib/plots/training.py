@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from ..data.coco import Dataset, Split
@@ -12,27 +13,27 @@ from ..evaluate.coco import Detections, frame_recall
 from ..evaluate.intervals import LEVEL, RESAMPLES
 from ..runs import Run, reference_of
 from .data import frames
-from .style import FAINT, plain, rung_colour, sheet, style
+from .style import FAINT, legend_above, plain, rung_colour, sheet, style
 
 BESIDE = {"markersize": 5, "markerfacecolor": "white", "linewidth": 1.1}  # of the reference's curves
 
 
-def run_note(runs: Mapping[str, Run]) -> str:
-    """The line under a figure that says what it rests on: profile, steps, images, seeds, classes in the mean."""
+def run_note(runs: Mapping[str, Run], mean: bool = True) -> str:
+    """The line under a figure that says what it rests on: profile, steps, images, seeds, and with `mean` the classes in mAP."""
     run = next(iter(runs.values()))
     sizes, rows = run.config["profile"], run.log_rows()
     seeds = sorted({r.experiment.seed for r in runs.values()})
     text = (f"profile {sizes['name']}: {rows[-1]['step'] if rows else 0} of {sizes['steps']} steps of {sizes['batch']} images, "
             f"seed {', '.join(map(str, seeds))} (one line per run); data {plain(run.config['data']['name'], 40)}")
     vals = [row["val"] for row in rows if "val" in row]
-    text += f"; mAP is the mean over {vals[-1]['classes_with_objects']} of {vals[-1]['classes']} classes" if vals else ""
+    text += f"; mAP is the mean over {vals[-1]['classes_with_objects']} of {vals[-1]['classes']} classes" if vals and mean else ""
     return text + ("\ndotted: the same training in the reference run, on another machine" if any(map(reference_of, runs.values())) else "")
 
 
 @style()
 def losses(runs: Mapping[str, Run]) -> Figure:
     """Training loss (each step faint, running mean strong) with validation loss as dots: total, classes, boxes; one line a run."""
-    figure, axes = sheet(1, 3, 3.4, "Loss: line on the training batches, dots on the whole validation split", run_note(runs))
+    figure, axes = sheet(1, 3, 3.4, "Loss: line on the training batches, dots on the whole validation split", run_note(runs, mean=False))
     for axis, (part, title) in zip(axes[0], {"loss": "total", "classes": "classes", "boxes": "boxes (smooth L1)"}.items(), strict=True):
         for name, run in runs.items():
             _loss_line(axis, run.log(), part, name)
@@ -50,7 +51,7 @@ def losses(runs: Mapping[str, Run]) -> Figure:
 @style()
 def first_steps(runs: Mapping[str, Run], steps: int = 100) -> Figure:
     """The loss of the classes in the first steps, log axis: each step faint, the mean of five strong; one line per run."""
-    figure, axes = sheet(1, 1, 3.2, f"The first {steps} steps: loss of the classes", run_note(runs))
+    figure, axes = sheet(1, 1, 3.2, f"The first {steps} steps: loss of the classes", run_note(runs, mean=False))
     axis = axes[0][0]
     for name, run in runs.items():
         log = run.log().dropna(subset=["classes"]).head(steps)
@@ -118,7 +119,7 @@ def classes(runs: Mapping[str, Run], most: int = 12) -> Figure:
     names = sorted(last["per_class"], key=lambda c: -last["objects"][c])[:most]
     columns = max(1, min(4, len(names)))
     figure, axes = sheet(-(-max(len(names), 1) // columns), columns, 1.2 + 1.75 * -(-max(len(names), 1) // columns),
-                         "Average precision of each class, most frequent first", run_note(runs), sharex=True, sharey=True)
+                         "Average precision of each class, most frequent first", run_note(runs, mean=False), sharex=True, sharey=True)
     for axis, name in zip(axes.flat, names, strict=False):
         axis.set_title(f"{plain(name)}: {last['objects'][name]:,} objects")
         if last["per_class"][name] is None:
@@ -126,15 +127,14 @@ def classes(runs: Mapping[str, Run], most: int = 12) -> Figure:
         for rung, rows in logs.items():
             points = [(step, val["per_class"][name]) for step, val in rows if val["per_class"][name] is not None]
             if points:
-                axis.plot(*zip(*points, strict=True), "o-", color=rung_colour(rung), markersize=5, markeredgecolor="white",
-                          label=plain(rung, 40))
+                axis.plot(*zip(*points, strict=True), "o-", color=rung_colour(rung), markersize=5, markeredgecolor="white")
     for axis in axes.flat[len(names):]:
         axis.set_visible(False)
     for axis in axes[-1]:
         axis.set_xlabel("step")
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    if handles:
-        axes.flat[0].legend(handles, labels, loc="upper left")
+    if names:
+        legend_above(figure, [Line2D([], [], color=rung_colour(rung), marker="o", markersize=5, markeredgecolor="white", label=plain(rung, 40))
+                              for rung in runs])
     top = max([0.01, *(v for rows in logs.values() for _, val in rows for v in val["per_class"].values() if v is not None)])
     axes.flat[0].set_ylim(0, 1.15 * top)
     axes.flat[0].set_xlim(left=0)
