@@ -17,18 +17,14 @@ SLOW = {f"test_{name}" for name in (  # files that train much, start processes o
 
 
 def pytest_itemcollected(item):
-    """Tests that need the executed workbook are slow, as are the files of SLOW; those that share a browser or the workbook stay in one process."""
+    """Tests that need the executed workbook are slow, as are the files of SLOW."""
     if "executed" in item.fixturenames or item.path.stem in SLOW:
         item.add_marker(pytest.mark.slow)
-    for fixture in ("lab", "executed"):
-        if fixture in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group(fixture))
-            break
 
 
 def pytest_collection_modifyitems(items):
-    """What needs the executed workbook comes first, so that one process makes it while the others do the rest; JupyterLab waits for it."""
-    items.sort(key=lambda item: "executed" not in item.fixturenames or "lab" in item.fixturenames)
+    """Where processes share the tests, file by file, one of them executes the workbook first; what needs it too comes when it is made."""
+    items.sort(key=lambda item: item.path.stem != "test_notebooks")
 
 
 @pytest.fixture
