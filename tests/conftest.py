@@ -13,7 +13,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 REAL = HERE.parent / "shared" / "tdt4265_2022"
 SLOW = {f"test_{name}" for name in (  # files that train much, start processes or browsers, or read thousands of boxes
     "anchor_sets", "apidoc", "boxes_anchors", "comparison", "disk", "distributed", "fitting", "fuzz", "house", "kills", "lab", "lidar", "mistakes",
-    "onnx", "pages", "plots_data", "report", "rerun", "studio", "train", "video")}
+    "notebooks_on_data", "onnx", "pages", "plots_data", "report", "rerun", "studio", "train", "video")}
 
 
 def pytest_itemcollected(item):
@@ -23,8 +23,8 @@ def pytest_itemcollected(item):
 
 
 def pytest_collection_modifyitems(items):
-    """Where processes share the tests, file by file, one of them executes the workbook first; what needs it too comes when it is made."""
-    items.sort(key=lambda item: item.path.stem != "test_notebooks")
+    """What takes longest comes first, so that processes that share the tests, file by file, begin with a file of these each."""
+    items.sort(key=lambda item: not item.path.stem.startswith("test_notebooks"))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from detlib import report, runs
+from detlib import runs
 from detlib.catalogue import FIGURES, TABLES
 from detlib.cli import main
 from detlib.experiments import NULL, ladder, rung, table
@@ -154,35 +154,3 @@ def test_what_is_not_there_is_said(executed, monkeypatch, capsys):
         assert main([*words, "--profile", "smoke"]) == 2
         assert error in capsys.readouterr().err
     assert main(["figure"]) == 0 and capsys.readouterr().out.splitlines()[0].startswith("  occurrences")
-
-
-@pytest.mark.slow
-def test_on_other_data(real, tmp_path):
-    """The real frames go through it too, but for what is the same on any data: augmentations, anchors on their own, costs and the map."""
-    chosen = [path for path in NOTEBOOKS if path.stem[:2] not in ("00", "03", "05", "07")]
-    said = []
-    environment = {"DETLIB_HOME": str(tmp_path), "DETLIB_PRECISION": "float32", "PYTHONPATH": str(HERE)}
-    code = report.workbook(chosen, tmp_path / "reports", data=str(real), profile="smoke", environment=environment, echo=said.append)
-    assert code == 0, "\n".join(said)
-    explored = (tmp_path / "reports" / "01_explore+tdt4265_2022+smoke.html").read_text()
-    assert "18,287" in explored and "full_train" in explored
-
-
-@pytest.mark.slow
-def test_on_pictures_of_another_size_without_area_and_crowd(tmp_path):
-    """Sides that no stride divides, other classes, a COCO file with the least that it needs: through the notebooks that look at data and train."""
-    from conftest import coco, write_dataset
-
-    def split(name):
-        images = [(f"images/{name}/walk_{i}.png", 200, 150) for i in range(4)]
-        content = coco(images, [(i, 1, [20.0 + 9 * i, 40, 40, 30]) for i in range(4)], ["sheep"])
-        for entry in content["annotations"]:
-            entry.pop("area")
-            entry.pop("iscrowd")
-        return content
-    data = write_dataset(tmp_path / "my sheep Ä", {name: split(name) for name in ("train", "val")})
-    said = []
-    environment = {"DETLIB_HOME": str(tmp_path), "DETLIB_PRECISION": "float32", "PYTHONPATH": str(HERE)}
-    chosen = [path for path in NOTEBOOKS if path.stem[:2] in ("00", "01", "02", "09")]
-    code = report.workbook(chosen, tmp_path / "reports", data=str(data), profile="smoke", environment=environment, echo=said.append)
-    assert code == 0, "\n".join(said)
