@@ -102,10 +102,13 @@ def describe() -> str:
     return f"{name}, {threads} thread{'s' * (threads != 1)}, torch {torch.__version__}"
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def step_seconds(precisions: Sequence[str], repeats: int = 6) -> dict[str, float]:
     """Seconds of a forward and backward pass of the small CNN on two crops of 128 x 512 px on the CPU, for each number format.
 
-    The formats take turns and the least of `repeats` counts, so that other work on the machine does not decide.
+    The formats take turns and the least of `repeats` counts, so that other work on the machine does not decide. It may be asked for by code that
+    takes no gradients.
     """
     net = SmallCNN(3, 1).to(memory_format=torch.channels_last)
     images = torch.rand(2, 3, 128, 512).contiguous(memory_format=torch.channels_last)

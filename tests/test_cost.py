@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from detlib import cost
+from detlib import cost, machine, runs
 from detlib.anchors import BASELINE
 from detlib.cli import main
 from detlib.experiments import LADDER, rung
@@ -30,6 +30,16 @@ def network(name, **changes):
 @pytest.fixture(scope="module")
 def images():
     return torch.randint(0, 256, (5, 3, *HW), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def test_the_number_format_is_measured_also_where_no_gradients_are_taken(monkeypatch):
+    """On a machine of which nothing is known yet, a measurement of costs is the first to ask."""
+    monkeypatch.delenv("DETLIB_PRECISION")
+    monkeypatch.setattr(machine, "step_seconds", partial(machine.step_seconds, repeats=1))
+    for without in (torch.no_grad(), torch.inference_mode()):
+        with without:
+            assert machine.precision_here(torch.device("cpu")) in machine.PRECISIONS
+        (runs.home() / "outputs" / "machine.json").unlink()
 
 
 def test_operations_and_parameters_by_hand():
