@@ -118,10 +118,8 @@ def export_data(folder: str | Path, form: str, out: str | Path, invalid: str = "
     """Write a data set in another form (`data.export.WRITERS`); -> what that form could not hold, in sentences."""
     about, sources = read_all(folder)
     dataset = dataset_of(Path(folder), about, sources, invalid)
-    lost = write_dataset(dataset, out, form, sources)
-    if form == "coco":  # with what the json has no place for: whether names are clips, what the channels are
-        write_json(Path(out) / "dataset.json", {**about, "name": dataset.name, "channels": dataset.channels})
-    return lost
+    # as the workbook's own, with what COCO's json has no place for: whether names are clips, what the channels are
+    return write_dataset(dataset, out, form, sources, {**about, "name": dataset.name, "channels": dataset.channels} if form == "coco" else None)
 
 
 class ProgressBar:

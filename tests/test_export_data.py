@@ -10,6 +10,7 @@ import supervision
 import yaml
 from conftest import coco, write_dataset
 
+from detlib import runs
 from detlib.data.coco import DataError
 from detlib.data.export import WRITERS
 from detlib.data.export import write_dataset as export
@@ -122,6 +123,23 @@ def test_nothing_is_half_written(tmp_path, form):
     with pytest.raises(DataError, match=r"train_2\.png: this picture is listed and not there"):
         export(open_dataset(root), tmp_path / "out", form)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_appears_with_all_that_belongs_to_it(tmp_path, monkeypatch):
+    """Killed at the last file, nothing is there; killed after it, the same call finds that all is done."""
+    root = own(tmp_path / "own", "train")
+    with monkeypatch.context() as patch:
+        patch.setattr("detlib.data.export.write_json", lambda *about: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            runs.export_data(root, "coco", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    said = runs.export_data(root, "coco", tmp_path / "out")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    assert (tmp_path / "out" / "dataset.json").is_file() and runs.export_data(root, "coco", tmp_path / "out") == said
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
+    next((tmp_path / "out").glob("*_annotations.json")).write_text("{}")
+    with pytest.raises(DataError, match="it is not empty"):
+        runs.export_data(root, "coco", tmp_path / "out")
 
 
 def test_where_nothing_can_be_written(tmp_path):

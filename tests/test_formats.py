@@ -271,8 +271,10 @@ def test_import_writes_what_opens_again(folder, tmp_path, capsys):
     data = open_dataset(out)
     assert data.name == "my_set" and data["train"].clips == ["train_train"]
     assert data["train"].boxes["x2"].max() <= 97 and len(data["train"].boxes) == 9
-    assert main(["import", str(tmp_path / "v"), "--clips", "names", "--invalid", "clip", "--name", "my <set>"]) == 2
-    assert "it is not empty" in capsys.readouterr().err
+    again = ["import", str(tmp_path / "v"), "--clips", "names", "--invalid", "clip", "--name", "my <set>"]
+    assert main(again) == 0, "it was written before"
+    (out / "note.txt").write_text("mine")
+    assert main(again) == 2 and "it is not empty" in capsys.readouterr().err and (out / "note.txt").exists()
 
 
 def test_names_that_lead_out_of_the_folder(tmp_path):

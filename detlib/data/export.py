@@ -1,10 +1,12 @@
 """A data set written in another form: pictures byte by byte, boxes exact to what the form holds."""
+import hashlib
 import json
 import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -24,21 +26,29 @@ def write_dataset(dataset: Dataset, folder: str | Path, form: str = "coco", sour
 
     `sources` (folder.read_all) bring what the table of boxes does not have: further keys of COCO, VOC's pose, KITTI's columns in metres.
     `about` becomes dataset.json.
-    Raises DataError for a folder that is not empty, and for file names that lead out of it or fall together.
+    Raises DataError for a folder that holds anything but just this already, and for file names that lead out of it or fall together.
     """
     folder = Path(folder)
     if form not in WRITERS:
         raise DataError(f"no form {form!r}: known are {', '.join(WRITERS)}")
     if dataset.plan:
         raise DataError(f"{dataset.name}: opened scaled or cut for the network; write it as it is stored (folder.open_dataset)")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder}: it is not empty; name a new folder with --out, or remove it")
-    names = _names(dataset, form)
-    with new_folder(folder) as part:
-        lost = WRITERS[form](dataset, part, names, sources or {})
+    names, there = _names(dataset, form), folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    taken = DataError(f"{folder}: it is not empty; name a new folder with --out, or remove it")
+    if there and not {PurePosixPath(name).name for name in names.values()} <= {path.name for path in folder.rglob("*")}:
+        raise taken
+    with TemporaryDirectory() if there else new_folder(folder) as part:
+        lost = WRITERS[form](dataset, Path(part), names, sources or {})
         if about:
-            write_json(part / "dataset.json", about)
+            write_json(Path(part) / "dataset.json", about)
+        if there and _files(Path(part)) != _files(folder):  # else it was written before, by a call that ended as it was done
+            raise taken
     return lost + _unread(dataset, form)
+
+
+def _files(folder: Path) -> dict[str, str]:
+    """The files in a folder, with the SHA-256 of each."""
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
 
 
 def _names(dataset: Dataset, form: str) -> dict[str, str]:
