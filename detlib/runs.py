@@ -178,6 +178,11 @@ class Run:
                 break
         return rows
 
+    @property
+    def without_detections(self) -> bool:
+        """Whether it is a later seed of the reference's, of which the detections are not kept."""
+        return (self.folder / reference.MARK).is_file() and not (self.folder / "detections.json").is_file()
+
     def detections(self) -> list[dict]:
         """The last validation's detections in COCO's results form, with our labels as category ids."""
         return self._json("detections.json")

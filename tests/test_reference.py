@@ -13,13 +13,14 @@ from detlib.data.coco import Dataset, Split
 from detlib.data.lidar import FIRST_CLIP, PANORAMA, SECONDS, VERSION, render, simulate
 from detlib.data.second_city import second_city
 from detlib.data.streets import Street
+from detlib.evaluate.changes import paired_changes
 from detlib.evaluate.coco import kept_detections
 from detlib.evaluate.compare import difference
 from detlib.evaluate.intervals import SCHEME, map_interval, resampled_classes
 from detlib.evaluate.ladder import climb, ladder_table
 from detlib.experiments import LADDER, markdown_table, rung
+from detlib.plots import found_shares, losses, validation
 from detlib.plots import ladder as ladder_figure
-from detlib.plots import losses, validation
 from detlib.train import fit, load_model
 
 RESAMPLES = f"resamples{SCHEME}.npz"
@@ -93,6 +94,25 @@ def test_beside_ones_own_it_is_shown_and_says_so(kept):
     for figure in (losses({"adam": run}), validation({"adam": run}), ladder_figure(rows, data)):
         assert any("reference run" in text.get_text() for text in figure.texts)
         assert any(line.get_markerfacecolor() in ("white", "none") for axis in figure.axes for line in axis.lines)
+
+
+def test_what_takes_detections_is_of_the_seed_that_has_them(kept, monkeypatch):
+    small, _ = kept
+    monkeypatch.setenv("DETLIB_RUNS", "reference")
+    data = runs.open_data(small, "smoke")
+    rows = {name: runs.find_runs(rung(name, "smoke"), data, range(2)) for name in ("adam", "flip")}
+    assert [len(found) for found in rows.values()] == [2, 2]
+    assert [one.seeds for one in paired_changes(*rows.values(), data)] == [(0, 0)]
+    assert found_shares(rows, data).texts
+
+
+def test_seeds_with_other_settings_are_not_packed(kept, monkeypatch):
+    small, trained = kept
+    monkeypatch.setenv("DETLIB_HOME", str(trained["adam", 1].folder.parents[5]))
+    config = trained["adam", 1].folder / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"anchors": [[[8, 8]]]}))
+    with pytest.raises(ValueError, match="seed1: it was trained with other settings than the seed before it"):
+        reference.pack(runs.outputs(), [runs.open_data(small, "smoke")], "smoke", "a machine", RESAMPLES, 2)
 
 
 def test_other_data_and_other_numbers_of_the_same_data(kept, tmp_path, monkeypatch):

@@ -111,10 +111,10 @@ def _without_like(mine: Detections, theirs: Detections) -> np.ndarray:
 
 
 def paired_changes(a: Sequence[Run], b: Sequence[Run], dataset: Dataset, score_min: float | None = None) -> list[Changes]:
-    """The changes from row a to row b of the ladder on the validation split, one for each pair of trainings of the same seed."""
+    """The changes from row a to row b of the ladder on the validation split, one for each pair of trainings of the same seed that kept detections."""
     names = a[0].experiment.rung if a else "", b[0].experiment.rung if b else ""
     return [changes(run_outcome(one, dataset, score_min), run_outcome(other, dataset, score_min), names, (one.experiment.seed, other.experiment.seed))
-            for one, other in pairs(a, b)]
+            for one, other in pairs(a, b) if not (one.without_detections or other.without_detections)]
 
 
 @dataclass(frozen=True)

@@ -214,6 +214,7 @@ def found_shares(runs: Mapping[str, Sequence[Run]], dataset: Dataset, range_chan
 
     `range_channel` is as in `breakdown.properties`.
     """
+    runs = {name: [run for run in of_rung if not run.without_detections] for name, of_rung in runs.items()}
     every = [run for of_rung in runs.values() for run in of_rung]
     seeds = "" if max((len(r) for r in runs.values()), default=0) > 1 else "; one training each, so the choice of seed is not in it"
     clips = len(dataset["val"].clips)

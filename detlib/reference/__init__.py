@@ -142,7 +142,7 @@ def pack(outputs: Path, datasets: Iterable[Dataset], profile: str, machine: str,
 
     Rows were trained `seeds` times where the data are simulated, else once. What it held before on these data, and is not among them, stays; of other
     data, and of what these were before, it is taken out. `resamples` is the name of the file in a run's folder that holds its resampled values;
-    raises ValueError for a run without them.
+    raises ValueError for a run without them, and for one whose settings are not those of its row's other seeds.
     """
     datasets = list(datasets)
     now = {dataset.name: {split.fingerprint for split in dataset.splits.values()} for dataset in datasets}
@@ -153,9 +153,13 @@ def pack(outputs: Path, datasets: Iterable[Dataset], profile: str, machine: str,
     for dataset in datasets:
         place = outputs / "runs" / dataset.key / profile
         made, fitted = how_made(dataset), place / "fitted_anchors.json"
+        alike: dict[str, dict] = {}
         for metrics in sorted(place.glob("*/seed?/metrics.json")):
             run = metrics.parent
             kept = _packed(run, dataset, machine, resamples)
+            settings = {name: kept["config"][name] for name in ("profile", "optimizer", "anchors", "data", "start")}
+            if alike.setdefault(run.parent.name, settings) != settings:
+                raise ValueError(f"{run}: it was trained with other settings than the seed before it, such as other fitted anchors; train both anew")
             write_atomic(FOLDER / dataset.name / _short(run.parent.name) / f"{run.name}.json", json.dumps(kept, separators=(",", ":")) + "\n")
         data[dataset.name] = {"key": dataset.key, "profile": profile, "seeds": seeds if made else 1, "made": made,
                               "splits": {name: split.fingerprint for name, split in dataset.splits.items()},
