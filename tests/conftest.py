@@ -12,8 +12,9 @@ HERE = Path(__file__).resolve().parents[1]
 CHROMIUM = Path("/usr/bin/chromium")
 REAL = HERE.parent / "shared" / "tdt4265_2022"
 SLOW = {f"test_{name}" for name in (  # files that train much, start processes or browsers, or read thousands of boxes
-    "anchor_sets", "apidoc", "boxes_anchors", "comparison", "disk", "distributed", "fitting", "fuzz", "house", "kills", "lab", "lidar", "mistakes",
-    "notebooks_on_data", "onnx", "pages", "plots_data", "report", "rerun", "studio", "train", "video")}
+    "anchor_sets", "apidoc", "boxes_anchors", "comparison", "cost", "disk", "distributed", "fitting", "fuzz", "house", "kills", "lab", "lidar",
+    "mistakes", "notebooks_on_data", "onnx", "pages", "plots_data", "proofs", "reference", "report", "rerun", "starts", "strips", "studio", "train",
+    "untrusted", "video")}
 
 
 def pytest_itemcollected(item):
