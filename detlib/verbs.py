@@ -278,7 +278,6 @@ def reference(data: list[str], seeds: int) -> None:
     for dataset in datasets:
         for metrics in (runs.outputs() / "runs" / dataset.key / "laptop").glob("*/seed*/metrics.json"):
             resampled_classes(finished_run(metrics.parent), dataset)
-    for dataset in datasets:
         if dataset.name == "simulated":
             reference.pack_streets(dataset)
     for path in reference.pack(runs.outputs(), datasets, "laptop", machine.describe(), f"resamples{SCHEME}.npz", seeds):

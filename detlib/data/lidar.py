@@ -243,6 +243,7 @@ def simulate(folder: str | Path, splits: tuple[str, ...] = ("train", "val"), sen
     there = _is_there(folder, settings, splits, images)
     with suppress(InUse) if there else nullcontext(), alone(folder, wait=not there):  # who adds another split does not keep from reading these
         if known and "train_extended" in splits and not there:
+            _claim(folder, settings)  # first, so that nothing is lent to data of other settings
             _lend(folder, known(settings), frames_per_clip)
         _complete(folder, settings, splits, sensor, processes, images, progress)
     return folder
