@@ -2,6 +2,7 @@
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
@@ -58,8 +59,9 @@ def fit(boxes: Tensor, image_hw: tuple[int, int], *, counts: Sequence[int] | Non
         sizes = [torch.tensor(level).log() for level in _choose(draw(), image_hw, strides, cells, counts, budget, worth)]
         return _spec(strides, _ascend(sizes, lambda: [size.exp() for size in sizes], draw, image_hw, strides, worth), name)
 
-    with _one_thread():
-        return max((one(RESTARTS * seed + k) for k in range(RESTARTS)), key=lambda spec: float(worth(coverage(spec, boxes, image_hw).iou) @ weights))
+    with _one_thread() as threads, ThreadPoolExecutor(threads) as pool:  # an attempt in each; new threads of Python compute in one, too
+        attempts = pool.map(one, range(RESTARTS * seed, RESTARTS * (seed + 1)))
+        return max(attempts, key=lambda spec: float(worth(coverage(spec, boxes, image_hw).iou) @ weights))
 
 
 def fit_classical(boxes: Tensor, image_hw: tuple[int, int], *, scales: int = 3, ratios: int = 3, strides: Sequence[int] = STRIDES,
@@ -282,11 +284,11 @@ def _factors(shapes: Sequence[Shape]) -> tuple[list[float], list[float]] | None:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums of several threads depend on their number; these are small enough for one."""
+def _one_thread() -> Iterator[int]:
+    """Sums of several threads depend on their number; these are small enough for one. -> how many there were."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        yield threads
     finally:
         torch.set_num_threads(threads)

@@ -157,10 +157,24 @@ def configuration(experiment: Experiment, dataset: Dataset, spec: AnchorSpec) ->
 
 
 def make_optimizer(model: nn.Module, experiment: Experiment) -> torch.optim.Optimizer:
-    """The optimiser that an experiment names."""
-    kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
-        "sgd": torch.optim.SGD, "adamw": partial(torch.optim.AdamW, fused=True)}  # fused: one pass over the weights, half the time
-    return kinds[experiment.optimizer](model.parameters(), **OPTIMIZERS[experiment.optimizer])
+    """The optimiser that an experiment names; gradients are those of the model's parameters, which are its own under another view."""
+    kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[experiment.optimizer]
+    parameters = list(model.parameters())
+    views = [dense(p.detach(), p).requires_grad_() for p in parameters]
+    optimizer = kind(views, fused=True, **OPTIMIZERS[experiment.optimizer])  # fused: one pass over the weights, if they lie in order
+
+    def lend(*_: object) -> None:
+        for view, p in zip(views, parameters, strict=True):
+            view.grad = None if p.grad is None else dense(p.grad, p)
+
+    optimizer.register_step_pre_hook(lend)
+    optimizer.register_step_post_hook(lambda *_: optimizer.zero_grad())  # the model's own remain
+    return optimizer
+
+
+def dense(tensor: Tensor, like: Tensor) -> Tensor:
+    """A tensor of a parameter's shape, as a view in the order in which that parameter lies in memory: (O, H, W, I) of one in channels_last."""
+    return tensor if like.is_contiguous() else tensor.permute(0, 2, 3, 1)
 
 
 def gradient_(engine: nn.Module, batch: Batch, kind: str, precision: str) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ def pytest_itemcollected(item):
 
 def pytest_collection_modifyitems(items):
     """What takes longest comes first, so that processes that share the tests, file by file, begin with a file of these each."""
-    items.sort(key=lambda item: not item.path.stem.startswith("test_notebooks"))
+    items.sort(key=lambda item: not item.path.stem.startswith(("test_lab", "test_notebooks")))
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def executed(tmp_path_factory, worker_id):
             home.mkdir()
             (home / "notebooks").symlink_to(HERE / "notebooks")
             said: list[str] = []
-            environment = {"DETLIB_HOME": str(home), "DETLIB_PRECISION": "float32", "DETLIB_SEEDS": "2", "PYTHONPATH": str(HERE)}
+            environment = {"DETLIB_HOME": str(home), "DETLIB_PRECISION": "", "DETLIB_SEEDS": "2", "PYTHONPATH": str(HERE)}
             notebooks = sorted((HERE / "notebooks").glob("*.ipynb"))
             code = report.workbook(notebooks, home / "outputs" / "reports", profile="smoke", environment=environment, echo=said.append)
             answer.write_text(json.dumps([code, said]))

@@ -1,13 +1,14 @@
 """The benchmarks: what is compared does the same work, the page says what was measured, and a wrong name is told."""
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from detlib import plots
 from detlib.anchors import BASELINE
-from detlib.bench import growth, judging, loading, page, training, turns
+from detlib.bench import equal_steps, growth, judging, loading, page, training, turns
 from detlib.bench.turns import Benchmark, Measured, NotMeasured
 from detlib.cli import main
 from detlib.coverage import match_local
@@ -32,7 +33,8 @@ def streets(small, monkeypatch):
 
 def test_every_figure_has_its_place():
     assert set(page.BENCHMARKS) >= NAMES and all(name == b.name for name, b in page.BENCHMARKS.items())
-    assert {name for name, b in page.BENCHMARKS.items() if b.slow} == {"workbook_minutes", "workbook_again_seconds"}
+    assert {name for name, b in page.BENCHMARKS.items() if b.slow} == {"map_float32", "map_torchvision", "workbook_minutes",
+                                                                               "workbook_again_seconds"}
     assert "workbook_minutes" not in page.names([]) and page.names(["growth"]) == ["growth"]
 
 
@@ -65,6 +67,26 @@ def test_the_plain_step_is_the_same_step(streets):
     batch = TrainBatches(streets["train"], experiment, 128)[0]
     training.trainer(experiment)(batch)
     training.trainer(experiment, plain=True)(batch)
+
+
+def test_torchvisions_detector_learns_from_our_batches(streets):
+    """Its loss falls, and what it finds lies on the frames of val, under our labels."""
+    experiment, losses = rung("bias_init", "smoke", steps=12), []
+    model = equal_steps.retinanet(len(streets.categories))
+    model.register_forward_hook(lambda model, _, output: losses.append(sum(output.values()).item()) if model.training else None)
+    detections = equal_steps.detect(equal_steps.train_(model, streets, experiment), streets)
+    assert len(losses) == 12 and np.mean(losses[-3:]) < losses[0]
+    assert set(detections.label) <= {1, 2} and set(detections.frame) <= {0, 1, 2}
+
+
+def test_map_after_equal_steps_is_of_two_trainings(monkeypatch):
+    monkeypatch.setattr(equal_steps, "_ours", lambda row, seed, precision: 0.2 + seed / 10 if precision else 0.1 * (seed + 1))
+    found = equal_steps.against_float32(2)
+    assert found.rounds == pytest.approx([0.5, 2 / 3]) and "0.100, 0.200 here, 0.200, 0.300 float32" in found.said
+    monkeypatch.setattr(equal_steps, "_data", lambda: None)
+    monkeypatch.setattr(equal_steps, "_theirs", lambda data, seed: 0.0)
+    with pytest.raises(NotMeasured, match="mAP is 0"):
+        equal_steps.against_torchvision(1)
 
 
 def test_both_judges_agree_or_it_is_no_measurement(streets, monkeypatch):

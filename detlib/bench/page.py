@@ -13,7 +13,7 @@ import pandas as pd
 
 from .. import machine, offline, plots
 from ..files import write_atomic, write_json
-from . import growth, judging, loading, training, waiting
+from . import equal_steps, growth, judging, loading, training, waiting
 from .turns import ROUNDS, Benchmark, NotMeasured, folder
 
 BENCHMARKS = {b.name: b for b in (
@@ -36,6 +36,9 @@ BENCHMARKS = {b.name: b for b in (
     Benchmark("import_seconds", "import detlib", "s", 0.3, "lower", waiting.importing),
     Benchmark("help_seconds", "detlib --help", "s", 0.5, "lower", waiting.helping),
     Benchmark("opening_seconds", "all that is kept of the ladder's finished runs, opened", "s", 1, "lower", waiting.opening),
+    Benchmark("map_float32", "mAP after equal steps, against the same in float32", "times", 0.95, "higher", equal_steps.against_float32, slow=True),
+    Benchmark("map_torchvision", "mAP after equal steps, against torchvision's RetinaNet", "times", 1, "higher", equal_steps.against_torchvision,
+              slow=True),
     Benchmark("workbook_minutes", "make workbook from nothing, laptop profile", "min", 45, "lower", waiting.workbook_minutes, slow=True,
               cause="most of it is training: one run of every row and of a few variants; then the label audit and the extended split's pictures"),
     Benchmark("workbook_again_seconds", "make workbook where nothing has changed", "s", 60, "lower", waiting.workbook_again, slow=True))}

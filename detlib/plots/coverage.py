@@ -235,7 +235,8 @@ def gain_against_coverage(dataset: Dataset, before: tuple[AnchorSpec, Sequence[R
         gains = [b.metrics["per_class"][name] - a.metrics["per_class"][name] for a, b in both]
         axis.plot([x, x], [min(gains), max(gains)], color=colour, linewidth=2)
         axis.plot([x], [np.mean(gains)], "o", color=colour, markersize=5 + 1.2 * float(group.sum()) ** 0.33, markeredgecolor="#555555")
-        axis.annotate(plain(name), (x, np.mean(gains)), xytext=(9, 5), textcoords="offset points", fontsize=9)
+        axis.annotate(plain(name), (x, np.mean(gains)), xytext=(9, 5), textcoords="offset points", fontsize=9,
+                      path_effects=[withStroke(linewidth=3, foreground="white")])
     axis.axhline(0, color=FAINT, linewidth=1)
     axis.axvline(0, color=FAINT, linewidth=1)
     axis.margins(0.12)
