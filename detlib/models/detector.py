@@ -67,7 +67,10 @@ class Detector(nn.Module):
             order = order[score > score_min]
             score, label, index = score[: len(order)], label[order] + 1, index[order]
             boxes = clip(decode(delta[index].float(), anchors[index]), image_hw)
-            keep = batched_nms(boxes, score, label, NMS_IOU)[:MAX_BOXES]
+            for count in (2 * MAX_BOXES, CANDIDATES):  # whom NMS keeps among the best does not depend on the rest, and mostly they are enough
+                keep = batched_nms(boxes[:count], score[:count], label[:count], NMS_IOU)[:MAX_BOXES]
+                if len(keep) == MAX_BOXES or count >= len(boxes):
+                    break
             found.append((boxes[keep], label[keep], score[keep]))
         return found
 
