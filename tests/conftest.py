@@ -24,8 +24,11 @@ def pytest_itemcollected(item):
 
 
 def pytest_collection_modifyitems(items):
-    """What takes longest comes first, so that processes that share the tests, file by file, begin with a file of these each."""
-    items.sort(key=lambda item: not item.path.stem.startswith(("test_lab", "test_notebooks")))
+    """What takes longest comes first, so that processes that share the tests, file by file, begin with a file of these each.
+
+    JupyterLab's, which wait for the executed workbook, stay where they are.
+    """
+    items.sort(key=lambda item: not item.path.stem.startswith("test_notebooks"))
 
 
 @pytest.fixture

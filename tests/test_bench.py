@@ -1,7 +1,6 @@
 """The benchmarks: what is compared does the same work, the page says what was measured, and a wrong name is told."""
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -71,11 +70,11 @@ def test_the_plain_step_is_the_same_step(streets):
 
 def test_torchvisions_detector_learns_from_our_batches(streets):
     """Its loss falls, and what it finds lies on the frames of val, under our labels."""
-    experiment, losses = rung("bias_init", "smoke", steps=12), []
+    experiment, losses = rung("bias_init", "smoke", steps=5), []
     model = equal_steps.retinanet(len(streets.categories))
     model.register_forward_hook(lambda model, _, output: losses.append(sum(output.values()).item()) if model.training else None)
     detections = equal_steps.detect(equal_steps.train_(model, streets, experiment), streets)
-    assert len(losses) == 12 and np.mean(losses[-3:]) < losses[0]
+    assert len(losses) == 5 and losses[-1] < losses[0]
     assert set(detections.label) <= {1, 2} and set(detections.frame) <= {0, 1, 2}
 
 

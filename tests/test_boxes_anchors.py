@@ -100,11 +100,10 @@ def test_errors_name_the_way_out():
         AnchorSpec((4,), (((0.0, 1.0),),))
 
 
-@pytest.mark.parametrize(("spec", "recall", "mean"), [(BASELINE, 0.705, 0.545), (REPORT, 0.502, 0.513)])
-def test_coverage_of_the_real_validation_boxes(real, spec, recall, mean):
-    """The report's hand-tuned anchors cover the validation boxes worse than the baseline's."""
+def test_coverage_of_the_real_validation_boxes(real):
+    """The report's hand-tuned anchors, by the IoU of every box with every anchor; `test_anchor_sets` has the baseline's, which are better, too."""
     objects = torch.from_numpy(open_dataset(real)["full_val"].boxes[["x1", "y1", "x2", "y2"]].to_numpy("float32").copy())
-    grid = spec.grid_xyxy((128, 1024))
+    grid = REPORT.grid_xyxy((128, 1024))
     best = torch.cat([boxes.iou(chunk, grid).max(1).values for chunk in objects.split(200)])
-    assert float((best >= 0.5).float().mean()) == pytest.approx(recall, abs=5e-4)
-    assert float(best.mean()) == pytest.approx(mean, abs=5e-4)
+    assert float((best >= 0.5).float().mean()) == pytest.approx(0.502, abs=5e-4)
+    assert float(best.mean()) == pytest.approx(0.513, abs=5e-4)

@@ -10,8 +10,8 @@ NOTEBOOKS = sorted((HERE / "notebooks").glob("[0-9]*.ipynb"))
 
 
 def test_on_other_data(real, tmp_path):
-    """The real frames go through it too, but for what is the same on any data: augmentations, anchors on their own, costs and the map."""
-    chosen = [path for path in NOTEBOOKS if path.stem[:2] not in ("00", "03", "05", "07")]
+    """The real frames through what looks at data and trains; `make test-long` takes them through the rest."""
+    chosen = [path for path in NOTEBOOKS if path.stem[:2] in ("01", "02", "06")]
     said = []
     environment = {"DETLIB_HOME": str(tmp_path), "DETLIB_PRECISION": "", "PYTHONPATH": str(HERE)}
     code = report.workbook(chosen, tmp_path / "reports", data=str(real), profile="smoke", environment=environment, echo=said.append)
