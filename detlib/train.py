@@ -80,6 +80,8 @@ def train_run(run: runs.Run, dataset: Dataset, spec: AnchorSpec, device: torch.d
         try:
             model.load_state_dict(state["model"])
             optimizer.load_state_dict(state["optimizer"])
+            if any(isinstance(v, Tensor) and v.dim() and v.shape != p.shape for p, kept in optimizer.state.items() for v in kept.values()):
+                raise ValueError("the optimiser's numbers lie in another order")
         except (RuntimeError, ValueError, KeyError) as error:
             raise ValueError(f"{run.folder / 'checkpoint.pt'}: a checkpoint of another network ({str(error).splitlines()[-1].strip()[:160]}); "
                              "remove the folder to train anew") from None

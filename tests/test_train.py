@@ -9,8 +9,8 @@ import torch
 from detlib import runs, train
 from detlib.data.folder import open_dataset
 from detlib.data.loader import TrainBatches, pad
-from detlib.experiments import PROFILES, rung
-from detlib.train import CLIP_GRADIENT, TrainingDiverged, clip_gradient_, fit, rate, validation_steps
+from detlib.experiments import OPTIMIZERS, PROFILES, rung
+from detlib.train import CLIP_GRADIENT, TrainingDiverged, clip_gradient_, fit, make_optimizer, rate, validation_steps
 
 
 def weights(run):
@@ -178,3 +178,23 @@ def test_clipping_is_pytorchs(scale):
         q.grad = p.grad.clone()
     assert torch.equal(clip_gradient_(mine), torch.nn.utils.clip_grad_norm_(theirs.parameters(), CLIP_GRADIENT))
     assert all(torch.equal(p.grad, q.grad) for p, q in zip(mine.parameters(), theirs.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimisers_take_the_steps_of_torchs_own(name):
+    """And pass over weights as they lie in memory, in channels_last, too."""
+    kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[name]
+    models = []
+    for mine in (True, False):
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 4, 1), torch.nn.Flatten(), torch.nn.Linear(4 * 36, 2))
+        model.to(memory_format=torch.channels_last)
+        optimizer = make_optimizer(model, rung("adam", "smoke", optimizer=name)) if mine else kind(model.parameters(), **OPTIMIZERS[name])
+        assert not mine or all(p.is_contiguous() for p in optimizer.param_groups[0]["params"])
+        for _ in range(3):
+            model.zero_grad()
+            model(torch.randn(2, 3, 8, 8)).square().sum().backward()
+            optimizer.step()
+        models.append(model)
+    for mine, theirs in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(mine, theirs)

@@ -65,9 +65,11 @@ def test_a_malicious_checkpoint_is_refused_with_a_sentence(tmp_path, home):
         with pytest.raises(ValueError, match=r"checkpoint\.pt: damaged, or not what its name says .* nothing of it was run; bring the file back"):
             fit(experiment, data, progress=False)
     other = torch.load(io.BytesIO(good), weights_only=True)
-    torch.save(other | {"model": {"x": torch.zeros(1)}}, run.folder / "checkpoint.pt")
-    with pytest.raises(ValueError, match=r"checkpoint\.pt: a checkpoint of another network"):
-        fit(experiment, data, progress=False)
+    turned = {k: {n: v.permute(0, 3, 1, 2) if v.dim() == 4 else v for n, v in kept.items()} for k, kept in other["optimizer"]["state"].items()}
+    for part in ({"model": {"x": torch.zeros(1)}}, {"optimizer": other["optimizer"] | {"state": turned}}):
+        torch.save(other | part, run.folder / "checkpoint.pt")
+        with pytest.raises(ValueError, match=r"checkpoint\.pt: a checkpoint of another network"):
+            fit(experiment, data, progress=False)
     assert not (home / "owned").exists()
     (run.folder / "checkpoint.pt").write_bytes(good)
     assert fit(experiment, data, progress=False).finished
