@@ -359,10 +359,12 @@ def train_against_val(a: Split, b: Split | None, resamples: int = RESAMPLES) -> 
     few, names = min((a, b), key=lambda split: len(split.clips)), [*a.categories, ALL]
     ways = comb(2 * len(few.clips) - 1, len(few.clips))
     caution = f"{_name(few)} has {len(few.clips)} clips, so only {ways} different resamples: the intervals are rather too narrow."
-    legend = (f"Above each point: {_name(a)} → {_name(b)}. Line: 95 % interval of the ratio, {resamples:,} resamples of whole clips. "
-              f"Filled: the interval leaves 1 out.\nDiamond: the class is in under {FEWEST} clips of one split, so without an interval.")
     held = [objects(split).groupby("category", observed=False)["clip"].nunique().to_dict() for split in (a, b)]
     clips = {name: len(few.clips) if name == ALL else min(counts.get(name, 0) for counts in held) for name in names}
+    legend = (f"Above each point: {_name(a)} → {_name(b)}. Line: 95 % interval of the ratio, {resamples:,} resamples of whole clips. "
+              "Filled: the interval leaves 1 out.")
+    if any(0 < number < FEWEST for number in clips.values()):
+        legend += f"\nDiamond: the class is in under {FEWEST} clips of one split, so without an interval."
     figure, axes = sheet(1, 4, 1.75 + 0.43 * len(names), f"{_name(b)} against {_name(a)}: how many times as much",
                          note({_name(a): a, _name(b): b}, legend, caution if ways < resamples else ""), sharey=True)
     titles = {"share": "share of the boxes, %", "width": "median width, px", "height": "median height, px",
