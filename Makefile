@@ -17,7 +17,7 @@ test: $(READY)
 test-fast: $(READY)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
 
-# what is too long for every change: kills, broken files, full disks; at most 45 minutes; figures in outputs/bench/reliability.json
+# what is too long for every change: kills, broken files, full disks, real frames; at most 45 minutes; figures in outputs/bench/reliability.json
 test-long: $(READY)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/long $(PYTEST_ARGS)
 

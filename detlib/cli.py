@@ -146,7 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
             sub.add_argument("--invalid", choices=("raise", "drop", "clip"), help="what to do with boxes that cannot be used (default: raise)")
 
     sub = verb("bench", verbs.bench, "measure how fast things are here, against what they are compared with; writes outputs/bench/index.html")
-    sub.add_argument("names", nargs="*", metavar="NAME", help="only these; an unknown name prints the list (default: all but the workbook's)")
+    sub.add_argument("names", nargs="*", metavar="NAME", help="only these; an unknown name prints the list (default: all but the slow ones)")
     sub.add_argument("--quick", action="store_true", help="two rounds instead of five")
     sub.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -81,7 +81,7 @@ def train_run(run: runs.Run, dataset: Dataset, spec: AnchorSpec, device: torch.d
             model.load_state_dict(state["model"])
             optimizer.load_state_dict(state["optimizer"])
             if any(isinstance(v, Tensor) and v.dim() and v.shape != p.shape for p, kept in optimizer.state.items() for v in kept.values()):
-                raise ValueError("the optimiser's numbers lie in another order")
+                raise ValueError("of an older detlib: the optimiser's numbers lie in another order")
         except (RuntimeError, ValueError, KeyError) as error:
             raise ValueError(f"{run.folder / 'checkpoint.pt'}: a checkpoint of another network ({str(error).splitlines()[-1].strip()[:160]}); "
                              "remove the folder to train anew") from None
@@ -159,7 +159,7 @@ def configuration(experiment: Experiment, dataset: Dataset, spec: AnchorSpec) ->
 
 
 def make_optimizer(model: nn.Module, experiment: Experiment) -> torch.optim.Optimizer:
-    """The optimiser that an experiment names; gradients are those of the model's parameters, which are its own under another view."""
+    """The optimiser that an experiment names. It holds views of the weights: call it when the model is on its device and in its memory layout."""
     kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[experiment.optimizer]
     parameters = list(model.parameters())
     views = [dense(p.detach(), p).requires_grad_() for p in parameters]
@@ -170,7 +170,7 @@ def make_optimizer(model: nn.Module, experiment: Experiment) -> torch.optim.Opti
             view.grad = None if p.grad is None else dense(p.grad, p)
 
     optimizer.register_step_pre_hook(lend)
-    optimizer.register_step_post_hook(lambda *_: optimizer.zero_grad())  # the model's own remain
+    optimizer.register_step_post_hook(lambda own, *_: own.zero_grad())  # the model's remain
     return optimizer
 
 

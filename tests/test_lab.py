@@ -159,6 +159,7 @@ def move_the_studio(opened):
         before = int(studio.get_attribute("data-drawn"))
         studio.get_by_role("button", name=name, exact=True).click()
         opened.page.wait_for_function(f"before => Number({STUDIO}.host.dataset.drawn) > before", arg=before, timeout=30_000)
+    studio.locator(".said", has_text="one step of undo").wait_for(timeout=60_000)
     for name, answer in (("Fit", "Fitted to all boxes of train"), ("Save", "detlib.fitting.from_json reads it")):
         studio.get_by_role("button", name=name, exact=True).click()
         studio.locator(".said", has_text=answer).wait_for(timeout=120_000)
@@ -199,7 +200,7 @@ def test_training_stops_and_goes_on(browser, lab):
     opened.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-cell'); }")
     opened.page.wait_for_function(f"() => ({LAST})().includes('<progress')", timeout=120_000)
     opened.page.evaluate("() => window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
-    opened.page.wait_for_function(f"() => ({LAST})().includes('Stopped after step')", timeout=60_000)
+    opened.page.wait_for_function(f"() => ({LAST})().includes('Stopped ')", timeout=60_000)
     opened.page.wait_for_function(f"() => ({LAST})().includes('KeyboardInterrupt') && ({STATUS})() === 'idle'", timeout=60_000)
     opened.page.wait_for_timeout(1500)  # what is asked of a kernel just after an error, it drops
     opened.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-cell'); }")

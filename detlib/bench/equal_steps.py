@@ -1,6 +1,6 @@
 """What a fast step is worth: mAP after equally many of them, against steps in float32 and against torchvision's RetinaNet."""
-import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,13 +11,17 @@ from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
+from .. import machine
 from ..anchors import STRIDES
 from ..data.coco import Dataset
 from ..data.folder import open_dataset
-from ..data.loader import TrainBatches
+from ..data.loader import TrainBatches, channel_statistics
 from ..evaluate.coco import Detections, evaluate
+from ..evaluate.compare import difference
 from ..experiments import OPTIMIZERS, Experiment, rung
 from ..models.detector import SCORE_MIN
+from ..predict import finished_run
+from ..runs import Run
 from ..train import clip_gradient_, make_optimizer, rate
 from .turns import Measured, NotMeasured, folder
 
@@ -27,21 +31,31 @@ STEPS = 500
 
 def against_float32(rounds: int) -> Measured:
     """The fpn row of the laptop profile, a training in each format with each seed."""
-    seeds = range(min(rounds, SEEDS))
-    return _compared([_ours("fpn", seed, "") for seed in seeds], [_ours("fpn", seed, "float32") for seed in seeds], "fpn", "float32")
+    fastest = machine.precision_here(torch.device("cpu"))
+    if fastest == "float32":
+        raise NotMeasured("float32 is the fastest format here: nothing to compare it with")
+    ours, plain = _trained("fpn", fastest, rounds), _trained("fpn", "float32", rounds)
+    found = difference(plain, ours, _data())
+    return _compared("fpn", ours, [run.metrics["mAP"] for run in plain], f"in {fastest}, {{}} in float32; "
+                     f"difference {found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]", plain)
 
 
 def against_torchvision(rounds: int) -> Measured:
-    """The bias_init row against torchvision's RetinaNet: the same batches, optimiser and rates, a ResNet-18 each; its own anchors, width and loss."""
-    seeds = range(min(rounds, SEEDS))
-    return _compared([_ours("bias_init", seed, "") for seed in seeds], [_theirs(_data(), seed) for seed in seeds], "bias_init", "torchvision's")
+    """The bias_init row against torchvision's RetinaNet: the same batches, optimiser and rates, a ResNet-18 each."""
+    ours = _trained("bias_init", machine.precision_here(torch.device("cpu")), rounds)
+    return _compared("bias_init", ours, [_theirs(_data(), run.experiment.seed) for run in ours],
+                     "here, {} torchvision's, in float32, with its own anchors (32 to 512 px), 256 channels and thresholds")
 
 
-def _compared(ours: list[float], theirs: list[float], row: str, other: str) -> Measured:
+def _compared(row: str, ours: list[Run], theirs: list[float], said: str, others: list[Run] | None = None) -> Measured:
+    """Ratios of mAP, seed by seed; the trainings are forgotten, so that the next measurement is one."""
+    here = [run.metrics["mAP"] for run in ours]
+    for run in [*ours, *(others or [])]:
+        shutil.rmtree(run.folder)
     if not all(theirs):
-        raise NotMeasured(f"{other} mAP is 0 with a seed: no ratio")
-    return Measured([a / b for a, b in zip(ours, theirs, strict=True)], {},
-                    f"{row}, {STEPS} steps, {len(ours)} seeds: mAP {_listed(ours)} here, {_listed(theirs)} {other}")
+        raise NotMeasured(f"an mAP of 0 among {_listed(theirs)}: no ratio")
+    return Measured([a / b for a, b in zip(here, theirs, strict=True)], {},
+                    f"{row}, {STEPS} steps, {len(ours)} seeds: mAP {_listed(here)} {said.format(_listed(theirs))}")
 
 
 def _listed(values: list[float]) -> str:
@@ -52,37 +66,41 @@ def _place() -> Path:
     return folder() / "equal_steps"
 
 
-def _ours(row: str, seed: int, precision: str) -> float:
-    """mAP of a row trained by the command in a number format (empty: the fastest here); a training that was begun before goes on, or is there."""
-    home = _place() / (precision or "fastest")
-    home.mkdir(parents=True, exist_ok=True)
-    (_place() / "data").mkdir(exist_ok=True)
-    if not (home / "data").exists():
-        (home / "data").symlink_to(_place() / "data")
-    command = [sys.executable, "-m", "detlib.cli", "train", row, "--seed", str(seed), "--profile", "laptop", "--data", "simulated",
-               "--set", f"steps={STEPS}"]
-    if subprocess.run(command, env={**os.environ, "DETLIB_HOME": str(home), "DETLIB_PRECISION": precision}, stdout=sys.stderr).returncode:
-        raise NotMeasured(f"the training did not come to its end: {' '.join(command[1:])}")
-    (found,) = (home / "outputs" / "runs").glob(f"*/laptop/{row}+steps={STEPS}/seed{seed}/metrics.json")
-    return json.loads(found.read_text())["mAP"]
-
-
 def _data() -> Dataset:
     return open_dataset(_place() / "data" / "simulated-laptop")
 
 
-def retinanet(classes: int) -> RetinaNet:
-    """torchvision's RetinaNet with a fresh ResNet-18, for panoramas and crops of any width; labels are 1..classes."""
+def _trained(row: str, precision: str, rounds: int) -> list[Run]:
+    """Runs of a row, a seed each, by the command line in a home of their own; a training that was interrupted goes on."""
+    home = _place() / precision
+    home.mkdir(parents=True, exist_ok=True)
+    (_place() / "data").mkdir(exist_ok=True)
+    if not (home / "data").is_symlink():
+        (home / "data").symlink_to(Path("..") / "data")
+    settings = {**os.environ, "DETLIB_HOME": str(home.resolve()), "DETLIB_PRECISION": precision, "DETLIB_RUNS": ""}
+    found = []
+    for seed in range(min(rounds, SEEDS)):
+        command = [sys.executable, "-m", "detlib.cli", "train", row, "--seed", str(seed), "--profile", "laptop", "--data", "simulated",
+                   "--set", f"steps={STEPS}"]
+        if subprocess.run(command, env=settings, stdout=sys.stderr).returncode:
+            raise NotMeasured(f"the training did not come to its end: {' '.join(command[1:])}")
+        name = rung(row, "laptop", seed=seed, steps=STEPS).rung
+        found.append(finished_run(home / "outputs" / "runs" / _data().key / "laptop" / name / f"seed{seed}"))
+    return found
+
+
+def retinanet(data: Dataset) -> RetinaNet:
+    """torchvision's RetinaNet with a fresh ResNet-18, for panoramas and crops of any width; labels in training are 1..K."""
     backbone = resnet_fpn_backbone(backbone_name="resnet18", weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5, returned_layers=[2, 3, 4],
                                    extra_blocks=LastLevelP6P7(256, 256))
-    return RetinaNet(backbone, classes + 1, min_size=128, max_size=1024, score_thresh=SCORE_MIN)
+    mean, std = ((values / 255).tolist() for values in channel_statistics(data["train"]))
+    return RetinaNet(backbone, len(data.categories) + 1, min_size=128, max_size=1024, score_thresh=SCORE_MIN, image_mean=mean, image_std=std)
 
 
 def _theirs(data: Dataset, seed: int) -> float:
     """mAP of torchvision's detector after the same steps."""
-    experiment = rung("bias_init", "laptop", seed=seed, steps=STEPS)
     torch.manual_seed(seed)
-    model = train_(retinanet(len(data.categories)), data, experiment)
+    model = train_(retinanet(data), data, rung("bias_init", "laptop", seed=seed, steps=STEPS))
     return evaluate(detect(model, data), data["val"], data)["mAP"]
 
 

@@ -92,7 +92,8 @@ def page() -> list[dict]:
     entries = summary()
     write_json(folder() / "summary.json", entries)
     rows = "".join(_row(b, found) for b in BENCHMARKS.values() if (found := kept(b.name)))
-    parts = ["<h1>How fast it is</h1><p>Each figure was measured in turn with what it is compared with, in one run; the value is the median round. "
+    parts = ["<h1>How fast it is</h1><p>Each figure was measured in turn with what it is compared with, in one run; the value is the median round ("
+             "mAP after equal steps: of trainings, one after the other). "
              f"Again: <code>detlib bench NAME</code>. {escape(machine.describe())}.</p>"]
     if entries:
         parts.append(_picture(plots.goals(entries), "each figure against its goal"))
