@@ -19,6 +19,7 @@ from detlib.evaluate.compare import difference
 from detlib.evaluate.intervals import SCHEME, map_interval, resampled_classes
 from detlib.evaluate.ladder import climb, ladder_table
 from detlib.experiments import LADDER, markdown_table, rung
+from detlib.plots import classes as class_curves
 from detlib.plots import found_shares, losses, validation
 from detlib.plots import ladder as ladder_figure
 from detlib.train import fit, load_model
@@ -94,6 +95,7 @@ def test_beside_ones_own_it_is_shown_and_says_so(kept):
     for figure in (losses({"adam": run}), validation({"adam": run}), ladder_figure(rows, data)):
         assert any("reference run" in text.get_text() for text in figure.texts)
         assert any(line.get_markerfacecolor() in ("white", "none") for axis in figure.axes for line in axis.lines)
+    assert not any("reference run" in text.get_text() for text in class_curves({"adam": run}).texts), "said only where it is drawn"
 
 
 def test_what_takes_detections_is_of_the_seed_that_has_them(kept, monkeypatch):

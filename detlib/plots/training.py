@@ -15,11 +15,11 @@ from ..runs import Run, reference_of
 from .data import frames
 from .style import FAINT, legend_above, plain, rung_colour, sheet, style
 
-BESIDE = {"markersize": 5, "markerfacecolor": "white", "linewidth": 1.1}  # of the reference's curves
+BESIDE = {"markersize": 5, "markerfacecolor": "white", "linewidth": 1.1, "zorder": 1.5}  # of the reference's curves, below one's own
 
 
-def run_note(runs: Mapping[str, Run], mean: bool = True) -> str:
-    """The line under a figure that says what it rests on: profile, steps, images, seeds, and with `mean` the classes in mAP."""
+def run_note(runs: Mapping[str, Run], mean: bool = True, beside: bool = False) -> str:
+    """The line under a figure that says what it rests on: profile, steps, images, seeds; with `mean` the classes of mAP, `beside` the reference."""
     run = next(iter(runs.values()))
     sizes, rows = run.config["profile"], run.log_rows()
     seeds = sorted({r.experiment.seed for r in runs.values()})
@@ -27,13 +27,16 @@ def run_note(runs: Mapping[str, Run], mean: bool = True) -> str:
             f"seed {', '.join(map(str, seeds))} (one line per run); data {plain(run.config['data']['name'], 40)}")
     vals = [row["val"] for row in rows if "val" in row]
     text += f"; mAP is the mean over {vals[-1]['classes_with_objects']} of {vals[-1]['classes']} classes" if vals and mean else ""
-    return text + ("\ndotted: the same training in the reference run, on another machine" if any(map(reference_of, runs.values())) else "")
+    if beside and any(map(reference_of, runs.values())):
+        text += "\ndotted, hollow: the same training in the reference run; not to be seen where it came to the same"
+    return text
 
 
 @style()
 def losses(runs: Mapping[str, Run]) -> Figure:
     """Training loss (each step faint, running mean strong) with validation loss as dots: total, classes, boxes; one line a run."""
-    figure, axes = sheet(1, 3, 3.4, "Loss: line on the training batches, dots on the whole validation split", run_note(runs, mean=False))
+    figure, axes = sheet(1, 3, 3.4, "Loss: line on the training batches, dots on the whole validation split",
+                         run_note(runs, mean=False, beside=True))
     for axis, (part, title) in zip(axes[0], {"loss": "total", "classes": "classes", "boxes": "boxes (smooth L1)"}.items(), strict=True):
         for name, run in runs.items():
             _loss_line(axis, run.log(), part, name)
@@ -84,7 +87,7 @@ def _loss_line(axis: Axes, log: pd.DataFrame, part: str, name: str) -> None:
 @style()
 def validation(runs: Mapping[str, Run]) -> Figure:
     """mAP, AP50 and AP75 on the validation split against the step; one line a run, the last value written at its end."""
-    figure, axes = sheet(1, 3, 3.2, "Average precision on the validation split", run_note(runs))
+    figure, axes = sheet(1, 3, 3.2, "Average precision on the validation split", run_note(runs, beside=True))
     for axis, metric in zip(axes[0], ("mAP", "AP50", "AP75"), strict=True):
         ends = {}
         for name, run in runs.items():
