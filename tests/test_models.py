@@ -4,13 +4,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from torchvision.ops import batched_nms
 
 from detlib.anchors import BASELINE, SPECS, AnchorSpec
-from detlib.boxes import clip
 from detlib.data.augment import augment, whole
 from detlib.experiments import KNOWN, Experiment, ladder, rung
-from detlib.matching import decode, encode, targets
+from detlib.matching import targets
 from detlib.models.detector import Detector, build, trainable_parameters
 from detlib.models.fpn import FPN
 from detlib.models.heads import Head
@@ -125,24 +123,6 @@ def test_detect_returns_the_box_that_was_put_in():
     assert labels.tolist() == [2] and scores[0] > 0.99
     assert boxes[0].tolist() == pytest.approx([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2], abs=1e-3)
     assert model.detect(torch.tensor([10.0, 0, 0, 0]).expand(1, len(anchors), 4), deltas, image_hw)[0][0].shape == (0, 4)
-
-
-@pytest.mark.parametrize("heap", [True, False])
-def test_detect_keeps_what_nms_over_all_candidates_keeps(heap):
-    """The best alone are tried first: with their boxes on a heap they are not enough, and where they lie apart they are."""
-    model, image_hw, draw = small("baseline"), (128, 512), torch.Generator().manual_seed(0)
-    anchors = model.grid(image_hw, torch.device("cpu"))
-    logits = torch.randn(1, len(anchors), 4, generator=draw)
-    score, label = logits[0].softmax(1)[:, 1:].max(1)
-    score, order = score.topk(1000)
-    deltas = torch.zeros(1, len(anchors), 4)
-    if heap:
-        deltas[0, order[:400]] = encode(torch.tensor([20.0, 20, 60, 50]).expand(400, 4), anchors[order[:400]])
-    ((boxes, labels, scores),) = model.detect(logits, deltas, image_hw)
-    every, label = clip(decode(deltas[0, order], anchors[order]), image_hw), label[order] + 1
-    keep = batched_nms(every, score, label, 0.5)[:200]
-    assert (int(keep[-1]) >= 400) == heap, "among the best 400 there are 200 to keep where they lie apart, and one a class on a heap"
-    assert torch.equal(boxes, every[keep]) and torch.equal(labels, label[keep]) and torch.allclose(scores, score[keep])
 
 
 def test_pieces_are_what_they_say():

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import nms
+from torchvision.ops import batched_nms
 
 from ..anchors import AnchorSpec
 from ..boxes import clip
@@ -67,11 +67,7 @@ class Detector(nn.Module):
             order = order[score > score_min]
             score, label, index = score[: len(order)], label[order] + 1, index[order]
             boxes = clip(decode(delta[index].float(), anchors[index]), image_hw)
-            apart = boxes + (label * (max(image_hw) + 1.0))[:, None]  # so that no class meets another
-            for count in (2 * MAX_BOXES, CANDIDATES):  # whom NMS keeps among the best does not depend on the rest, and mostly they are enough
-                keep = nms(apart[:count], score[:count], NMS_IOU)[:MAX_BOXES]
-                if len(keep) == MAX_BOXES or count >= len(boxes):
-                    break
+            keep = batched_nms(boxes, score, label, NMS_IOU)[:MAX_BOXES]
             found.append((boxes[keep], label[keep], score[keep]))
         return found
 
