@@ -36,26 +36,35 @@ def against_float32(rounds: int) -> Measured:
         raise NotMeasured("float32 is the fastest format here: nothing to compare it with")
     ours, plain = _trained("fpn", fastest, rounds), _trained("fpn", "float32", rounds)
     found = difference(plain, ours, _data())
-    return _compared("fpn", ours, [run.metrics["mAP"] for run in plain], f"in {fastest}, {{}} in float32; "
-                     f"difference {found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]", plain)
+    theirs = [run.metrics["mAP"] for run in plain]
+    measured = _compared("fpn", ours, theirs, f"in {fastest}, {_listed(theirs)} in float32; "
+                                              f"difference {found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]")
+    _forget(plain)
+    return measured
 
 
 def against_torchvision(rounds: int) -> Measured:
     """The bias_init row against torchvision's RetinaNet: the same batches, optimiser and rates, a ResNet-18 each."""
     ours = _trained("bias_init", machine.precision_here(torch.device("cpu")), rounds)
-    return _compared("bias_init", ours, [_theirs(_data(), run.experiment.seed) for run in ours],
-                     "here, {} torchvision's, in float32, with its own anchors (32 to 512 px), 256 channels and thresholds")
+    theirs = [_theirs(_data(), run.experiment.seed) for run in ours]
+    return _compared("bias_init", ours, theirs, f"here, {_listed(theirs)} torchvision's, in float32, with its own anchors (32 to 512 px), 256 "
+                                                "channels and thresholds")
 
 
-def _compared(row: str, ours: list[Run], theirs: list[float], said: str, others: list[Run] | None = None) -> Measured:
-    """Ratios of mAP, seed by seed; the trainings are forgotten, so that the next measurement is one."""
-    here = [run.metrics["mAP"] for run in ours]
-    for run in [*ours, *(others or [])]:
+def _forget(trained: list[Run]) -> None:
+    """So that the next measurement is one."""
+    for run in trained:
         shutil.rmtree(run.folder)
+
+
+def _compared(row: str, ours: list[Run], theirs: list[float], said: str) -> Measured:
+    """Ratios of mAP, seed by seed; our trainings are forgotten."""
+    here = [run.metrics["mAP"] for run in ours]
+    _forget(ours)
     if not all(theirs):
         raise NotMeasured(f"an mAP of 0 among {_listed(theirs)}: no ratio")
     return Measured([a / b for a, b in zip(here, theirs, strict=True)], {},
-                    f"{row}, {STEPS} steps, {len(ours)} seeds: mAP {_listed(here)} {said.format(_listed(theirs))}")
+                    f"{row}, {STEPS} steps, {len(ours)} seeds: mAP {_listed(here)} {said}")
 
 
 def _listed(values: list[float]) -> str:
