@@ -26,9 +26,9 @@ from .train import gradient_, make_optimizer
 def this_machine() -> pd.DataFrame:
     """Processor, memory, disk and number formats, as a table to show."""
     device = machine.devices()[-1]
-    memory = f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1024**3:.0f} GiB" if hasattr(os, "sysconf") else "unknown"
+    memory = machine.memory_gib()
     rows = {
-        "processor": machine.describe(), "cores": str(os.cpu_count()), "memory": memory,
+        "processor": machine.describe(), "cores": str(os.cpu_count()), "memory": f"{memory:.0f} GiB" if memory else "unknown",
         "free disk": f"{shutil.disk_usage(runs.home()).free / 1024**3:.0f} GiB",
         "GPU": torch.cuda.get_device_name() if device.type == "cuda" else "none, and none needed",
         "trains in": machine.precision_here(device),
@@ -64,20 +64,29 @@ def step_seconds(experiment: Experiment, dataset: Dataset, repeats: int = 2) -> 
     return min(seconds[1:]), (time.perf_counter() - start) / len(few)
 
 
-def forecast(dataset: Dataset, profile: str | None = None, seeds: int | None = None) -> pd.DataFrame:
-    """For each notebook beside the package: what it trains, what of that is trained already, and the minutes that the rest takes here.
+def trainings(notebook: Path, dataset: Dataset, profile: str | None = None, seeds: int | str | None = None) -> list[Experiment]:
+    """The trainings of a notebook on this data: of what it `trains`, and with several seeds (`experiments.seed_count`) of what its metadata's
+    `detlib.repeats` names."""
+    wanted = [parse(name, profile) for name in trains(notebook)] + repeats(profile, seeds, _about(notebook).get("repeats", []))
+    return [experiment for experiment in wanted if experiment.split in dataset or dataset.name == "simulated"]  # which is made when needed
 
-    Which rungs a notebook trains stands in its metadata, `detlib.trains`, and with several seeds (`experiments.seed_count`) which it repeats,
-    `detlib.repeats`; each distinct network is timed once.
-    """
+
+def trains(notebook: Path) -> list[str]:
+    """The rungs that a notebook trains, by its metadata's `detlib.trains`."""
+    return _about(notebook).get("trains", [])
+
+
+def _about(notebook: Path) -> dict:
+    return json.loads(notebook.read_text())["metadata"].get("detlib", {})
+
+
+def forecast(dataset: Dataset, profile: str | None = None, seeds: int | None = None) -> pd.DataFrame:
+    """For each notebook beside the package: what it trains, what of that is trained already, and the minutes that the rest takes here, one
+    training after another; each distinct network is timed once."""
     timed: dict[tuple, tuple[float, float]] = {}
     rows = []
     for path in notebooks():
-        notebook = json.loads(path.read_text())
-        about = notebook["metadata"].get("detlib", {})
-        names, minutes = about.get("trains", []), 0.0
-        wanted = [parse(name, profile) for name in names] + repeats(profile, seeds, about.get("repeats", []))
-        wanted = [experiment for experiment in wanted if experiment.split in dataset or dataset.name == "simulated"]  # which is made when needed
+        names, minutes, wanted = trains(path), 0.0, trainings(path, dataset, profile, seeds)
         todo = [experiment for experiment in wanted if not runs.find_run(experiment, dataset)]
         for experiment in todo:
             key = (experiment.backbone, experiment.neck, experiment.head_depth)

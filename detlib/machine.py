@@ -92,6 +92,11 @@ def machine_name(device: torch.device) -> str:
     return describe() if device.type == "cpu" else f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
 
 
+def memory_gib() -> float | None:
+    """The machine's memory in GiB; None where the system does not say."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3 if hasattr(os, "sysconf") else None
+
+
 def describe() -> str:
     """Processor, threads and torch's version, in one line."""
     name = platform.processor() or platform.machine()

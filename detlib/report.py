@@ -29,6 +29,7 @@ from nbconvert.filters import strip_ansi
 from PIL import Image
 
 from . import __version__, offline, runs
+from .ahead import Ahead, at_once
 from .experiments import LADDER
 from .files import alive, write_atomic
 from .offline import duration, export, title
@@ -211,47 +212,63 @@ def workbook(notebooks: list[Path], out: Path, data: str = DEFAULTS[0], profile:
         entries[notebook] = _keep(out, replace(entry, kept=False, **_headline(notebook)))
     index(out)
     again = [notebook for notebook in notebooks if _runs_key(notebook, environment)]  # at the end, where a later notebook has trained something
-    for place, notebook in enumerate([*notebooks, *again]):
-        number = notebooks.index(notebook) + 1
-        if place >= len(notebooks) and (entries[notebook].status != "done" or entries[notebook].key.endswith(_runs_key(notebook, environment))):
-            continue
-        progress = _Progress(echo, f"[{number}/{len(notebooks)}] {notebook.stem:<{max(len(n.stem) for n in notebooks)}}")
-        try:
-            entries[notebook] = _one(notebook, entries[notebook], out, environment, where, progress)
-        except KeyboardInterrupt:
-            entries[notebook] = replace(_read(out, entries[notebook].name) or entries[notebook], status="interrupted")
-        except Exception as failure:  # one unreadable notebook must not stop the others
-            entries[notebook] = replace(entries[notebook], status="failed", key="", error=_line(f"{type(failure).__name__}: {failure}"))
-        entry = _keep(out, entries[notebook])
-        index(out)
-        took = "" if entry.status == "interrupted" else duration(entry.seconds)
-        progress.last(f"{entry.status}{', unchanged' if entry.kept else ''}  {took}  {entry.error}".rstrip())
-        if entry.status == "interrupted":
-            done = [n.stem for n in notebooks if entries[n].status == "done"]
-            echo(f"Interrupted. Finished: {', '.join(done) or 'none'} ({len(done)} of {len(notebooks)}). Calling again goes on from there.")
-            return INTERRUPTED
+    with Ahead(1 if environment.get("DETLIB_RUNS") == "reference" else at_once(profile), where, environment, echo) as ahead:
+        for place, notebook in enumerate([*notebooks, *again]):
+            number = notebooks.index(notebook) + 1
+            if place >= len(notebooks) and (entries[notebook].status != "done" or entries[notebook].key.endswith(_runs_key(notebook, environment))):
+                continue
+            progress = _Progress(echo, f"[{number}/{len(notebooks)}] {notebook.stem:<{max(len(n.stem) for n in notebooks)}}")
+            todo = [n for n in notebooks[number - 1:] if not _unchanged(n, entries[n], out, environment, where)]
+            try:
+                if notebook in todo:
+                    ahead.wait(todo, progress.says)
+                entries[notebook] = _one(notebook, entries[notebook], out, environment, where, progress, ahead)
+            except KeyboardInterrupt:
+                entries[notebook] = replace(_read(out, entries[notebook].name) or entries[notebook], status="interrupted")
+            except Exception as failure:  # one unreadable notebook must not stop the others
+                entries[notebook] = replace(entries[notebook], status="failed", key="", error=_line(f"{type(failure).__name__}: {failure}"))
+            entry = _keep(out, entries[notebook])
+            index(out)
+            took = "" if entry.status == "interrupted" else duration(entry.seconds)
+            progress.last(f"{entry.status}{', unchanged' if entry.kept else ''}  {took}  {entry.error}".rstrip())
+            if entry.status == "interrupted":
+                done = [n.stem for n in notebooks if entries[n].status == "done"]
+                echo(f"Interrupted. Finished: {', '.join(done) or 'none'} ({len(done)} of {len(notebooks)}). Calling again goes on from there.")
+                return INTERRUPTED
     failed = [n.stem for n in notebooks if entries[n].status != "done"]
     echo(f"Failed: {', '.join(failed)}; the error is in the report. " * bool(failed) + f"Reports: {out / 'index.html'}")
     return int(bool(failed))
 
 
-def _one(notebook: Path, entry: Entry, out: Path, environment: dict[str, str], data: str, progress: "_Progress") -> Entry:
+def _one(notebook: Path, entry: Entry, out: Path, environment: dict[str, str], data: str, progress: "_Progress", ahead: Ahead) -> Entry:
     executed, html = out / ".executed" / f"{entry.name}.ipynb", out / f"{entry.name}.html"
-    key = _key(notebook, environment, data)
-    if entry.status == "done" and entry.key == key + _runs_key(notebook, environment) and executed.exists():
+    if _unchanged(notebook, entry, out, environment, data):
         if not html.exists() or html.stat().st_mtime < max(executed.stat().st_mtime, Path(offline.__file__).stat().st_mtime):
             export(executed, html)
         return replace(entry, kept=True)
+    key = _key(notebook, environment, data)
     entry = _keep(out, replace(entry, status="running", error="", kept=False, process=os.getpid()))
     index(out)
+
+    def on_cell(cell: int, cells: int) -> None:
+        progress.says(f"cell {cell}/{cells}")
+        ahead.look(beside=1)
+
     try:
-        result = run(notebook, executed, environment, on_cell=progress.cell)
+        result = run(notebook, executed, environment | ahead.settings, on_cell=on_cell)
     finally:
         if sys.exc_info()[0] is KeyboardInterrupt and executed.exists():
             export(executed, html)
     export(executed, html)
     return replace(entry, status="done" if result.ok else "failed", error=result.error or "", seconds=result.seconds,
                    key=key + _runs_key(notebook, environment), when=datetime.now().isoformat(timespec="seconds"), thumbnail=_thumbnail(executed))
+
+
+def _unchanged(notebook: Path, entry: Entry, out: Path, environment: dict[str, str], data: str) -> bool:
+    """Whether a notebook's report is done, and would be the same again."""
+    if entry.status != "done" or not (out / ".executed" / f"{entry.name}.ipynb").exists():
+        return False
+    return entry.key == _key(notebook, environment, data) + _runs_key(notebook, environment)
 
 
 def _key(notebook: Path, environment: dict[str, str], data: str) -> str:
@@ -333,8 +350,8 @@ class _Progress:
         self.echo, self.name, self.start, self.said = echo, name, time.monotonic(), time.monotonic()
         self.live = echo is print and sys.stdout.isatty()
 
-    def cell(self, cell: int, cells: int) -> None:
-        text = f"{self.name}  cell {cell}/{cells}  {duration(time.monotonic() - self.start)}"
+    def says(self, what: str) -> None:
+        text = f"{self.name}  {what}  {duration(time.monotonic() - self.start)}"
         if self.live:
             print(f"\r\x1b[K{text}", end="", flush=True)
         elif time.monotonic() - self.said > 30:

@@ -16,7 +16,7 @@ ORDER = [
     "files", "options", "distributed", "boxes", "experiments", "anchors", "matching", "data", "coverage", "fitting",
     "models", "reference", "runs", "machine", "evaluate", "predict", "train", "rerun", "tracks", "audit", "shift", "cost", "benchmark",
     "plots", "decode_numpy", "onnx_export", "video", "apply", "asked", "catalogue", "widgets", "offline", "apidoc",
-    "report", "course", "bench", "verbs", "cli",
+    "ahead", "report", "course", "bench", "verbs", "cli",
 ]
 
 

@@ -1,0 +1,156 @@
+"""Trainings that the notebooks of a workbook will ask for, several side by side while the notebooks run.
+
+The layers of small networks are too short to keep many processor cores busy, and the ladder's trainings do not depend on each other.
+"""
+import _thread
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from . import benchmark, machine, runs
+from .experiments import PROFILES, Experiment, Profile
+from .options import training
+from .train import train_rungs
+
+MOST = 4  # trainings at once
+GIB = 3  # of memory, for each
+WORTH_STEPS = 100  # fewer are done before another process has started
+PATIENCE = 30  # seconds for the step under way
+PAUSE = 0.5  # seconds between two looks
+
+
+def at_once(profile: str) -> int:
+    """How many trainings run side by side: DETLIB_AT_ONCE, else as many as there are threads and memory for, and one on a GPU, with whole panoramas
+    in a step, or where trainings are short. Raises ValueError where DETLIB_AT_ONCE is no number."""
+    asked = os.environ.get("DETLIB_AT_ONCE")
+    if asked:
+        if not asked.isdigit() or not int(asked):
+            raise ValueError(f"DETLIB_AT_ONCE={asked!r}: a number of trainings, 1 or more")
+        return int(asked)
+    sizes: Profile = PROFILES[profile]
+    if machine.devices()[-1].type != "cpu" or sizes.crop_width is None or sizes.steps < WORTH_STEPS:
+        return 1
+    memory = machine.memory_gib()
+    return max(1, min(MOST, torch.get_num_threads(), int(memory / GIB) if memory else MOST))
+
+
+class Ahead:
+    """What the notebooks of a workbook train, in their order, `places` at a time, each by a process of its own, and one fewer beside a notebook.
+
+    It begins after the first notebook, or before it, where that one trains something. With one place nothing is trained ahead.
+    """
+
+    def __init__(self, places: int, data: str, environment: Mapping[str, str], say: Callable[[str], None] = print):
+        self.places, self.data, self.environment, self.say = places, data, environment, say
+        self.of: dict[Path, list[Experiment]] | None = None  # what each notebook trains
+        self.asked = False
+        self.todo: list[Experiment] = []
+        self.running: dict[Experiment, tuple[subprocess.Popen, IO[str]]] = {}
+
+    def __enter__(self) -> "Ahead":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The environment of a process beside others, while there are any: its share of the threads, and what was measured with all of them."""
+        if not self.running and not self.todo:
+            return {}
+        threads = str(max(1, torch.get_num_threads() // self.places))
+        return {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "DETLIB_READERS": "1",
+                "DETLIB_PRECISION": machine.precision_here(machine.devices()[-1])}
+
+    def wait(self, notebooks: Sequence[Path], tell: Callable[[str], None]) -> None:
+        """Until what the first of these notebooks trains is there, and a place for it as well; those behind it are begun meanwhile."""
+        if self.places == 1:
+            return
+        if self.of is None and (self.asked or benchmark.trains(notebooks[0])):
+            self._plan(notebooks)
+        self.asked = True
+        wanted = (self.of or {}).get(notebooks[0], [])
+        while missing := [e for e in (*self.running, *self.todo) if e in wanted]:
+            self.look()
+            tell(f"waits for {', '.join(dict.fromkeys(e.rung for e in missing))}")
+            time.sleep(PAUSE)
+        while len(self.running) >= self.places:
+            self.look(beside=1)
+            tell("waits for a training under way")
+            time.sleep(PAUSE)
+
+    def _plan(self, notebooks: Sequence[Path]) -> None:
+        profile, seeds, self.of = self.environment["DETLIB_PROFILE"], self.environment.get("DETLIB_SEEDS"), {}
+        try:
+            with redirect_stdout(io.StringIO()):  # what is to be said of the data, the notebooks say
+                dataset = runs.open_data(self.data, profile, invalid=self.environment.get("DETLIB_INVALID"))
+            self.of = {notebook: benchmark.trainings(notebook, dataset, profile, seeds) for notebook in notebooks}
+        except (OSError, ValueError, KeyError):  # of the data or of a notebook, which running it reports
+            return
+        self.todo = [e for e in dict.fromkeys(chain(*self.of.values())) if not runs.find_run(e, dataset)]
+        if self.todo:
+            self.say(f"{len(self.todo)} trainings, {self.places} side by side (DETLIB_AT_ONCE=1: one after another, in the notebooks)")
+
+    def look(self, beside: int = 0) -> None:
+        """Take notice of what has ended, and start the next where there is room beside so many notebooks."""
+        for experiment, (process, said) in list(self.running.items()):
+            if process.poll() is not None:
+                del self.running[experiment]
+                if process.returncode:
+                    said.seek(0)
+                    last = next((line.strip() for line in reversed(said.readlines()) if line.strip()), f"exit code {process.returncode}")
+                    self.say(f"{experiment.rung}, seed {experiment.seed}, was not trained ahead, so its notebook does it: {last}")
+                said.close()
+        while self.todo and len(self.running) + beside < self.places:
+            self._start(self.todo[0])
+
+    def _start(self, experiment: Experiment) -> None:
+        row, *changes = experiment.rung.split("+")
+        invalid = self.environment.get("DETLIB_INVALID")
+        command = [sys.executable, "-m", "detlib.ahead", row, "--profile", experiment.profile, "--seed", str(experiment.seed), "--seeds", "1",
+                   "--data", self.data, *(["--invalid", invalid] if invalid else []), *(["--set", *changes] if changes else [])]
+        said = tempfile.TemporaryFile("w+")
+        apart: dict[str, Any] = {"start_new_session": True} if os.name == "posix" else {}  # Ctrl-C reaches it through `close` alone
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT,
+                                   env={**os.environ, **self.environment, **self.settings}, **apart)
+        self.running[experiment] = process, said
+        self.todo.remove(experiment)
+
+    def close(self) -> None:
+        """Stop what runs, each after the step under way, and start nothing more; it goes on from there when it is asked for again."""
+        self.todo = []
+        for process, _ in self.running.values():
+            process.stdin.close()  # type: ignore[union-attr]  # it is a pipe
+        for process, said in self.running.values():
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            said.close()
+        self.running = {}
+
+
+def _stop_when_left() -> None:
+    """Ctrl-C for this process as soon as the one that started it closes the pipe between them, or is no more."""
+    os.read(sys.stdin.fileno(), 1)
+    _thread.interrupt_main()
+
+
+if __name__ == "__main__":
+    parser = ArgumentParser(prog="python -m detlib.ahead", description="Train as `detlib train` does, as long as standard input is open.")
+    training(parser)
+    threading.Thread(target=_stop_when_left, daemon=True).start()
+    train_rungs(**vars(parser.parse_args()))
