@@ -74,37 +74,59 @@ class Ahead:
         return {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "DETLIB_READERS": "1",
                 "DETLIB_PRECISION": machine.precision_here(machine.devices()[-1])}
 
-    def wait(self, notebooks: Sequence[Path], tell: Callable[[str], None]) -> None:
-        """Until what the first of these notebooks trains is there, and a place for it as well; those behind it are begun meanwhile."""
+    def next(self, notebooks: Sequence[Path], tell: Callable[[str], None]) -> Path:
+        """The first of these notebooks, as soon as what it trains is there, and a place for it as well.
+
+        Where it waits for the last trainings of all, another that does not, nor measures times, goes first.
+        """
         if self.places == 1:
-            return
-        if self.of is None and (self.asked or benchmark.trains(notebooks[0])):
+            return notebooks[0]
+        if self.of is None and (self.asked or _about(notebooks[0]).get("trains")):
             self._plan(notebooks)
         self.asked = True
-        wanted = (self.of or {}).get(notebooks[0], [])
-        while missing := [e for e in (*self.running, *self.todo) if e in wanted]:
-            self.look()
-            tell(f"waits for {', '.join(dict.fromkeys(e.rung for e in missing))}")
+        while True:
+            self._ended()
+            first, missing = notebooks[0], self._missing(notebooks[0])
+            self.look(None if missing else first)
+            if not missing and len(self.running) + self._room(first) <= self.places:
+                return first
+            if missing and not self.todo and len(self.running) < self.places:
+                free = [n for n in notebooks[1:] if not self._missing(n) and self._room(n) == 1]
+                if free:
+                    return free[0]
+            tell(f"waits for {', '.join(dict.fromkeys(e.rung for e in missing)) or 'a training under way'}")
             time.sleep(PAUSE)
-        while len(self.running) >= self.places:
-            self.look(beside=1)
-            tell("waits for a training under way")
-            time.sleep(PAUSE)
+
+    def _room(self, beside: Path | None) -> int:
+        """Places that a notebook takes: one, or all where it measures times."""
+        return 0 if beside is None else self.places if _about(beside).get("measures") else 1
+
+    def _missing(self, notebook: Path) -> list[Experiment]:
+        wanted = (self.of or {}).get(notebook, [])
+        return [e for e in (*self.running, *self.todo) if e in wanted]
 
     def _plan(self, notebooks: Sequence[Path]) -> None:
         profile, seeds, self.of = self.environment["DETLIB_PROFILE"], self.environment.get("DETLIB_SEEDS"), {}
+        training = [notebook for notebook in notebooks if _about(notebook).get("trains")]
+        if not training:
+            return
         try:
             with redirect_stdout(io.StringIO()):  # what is to be said of the data, the notebooks say
                 dataset = runs.open_data(self.data, profile, invalid=self.environment.get("DETLIB_INVALID"))
-            self.of = {notebook: benchmark.trainings(notebook, dataset, profile, seeds) for notebook in notebooks}
-        except (OSError, ValueError, KeyError):  # of the data or of a notebook, which running it reports
+            self.of = {notebook: benchmark.trainings(notebook, dataset, profile, seeds) for notebook in training}
+        except (OSError, ValueError):  # which the notebooks report
             return
         self.todo = [e for e in dict.fromkeys(chain(*self.of.values())) if not runs.find_run(e, dataset)]
         if self.todo:
             self.say(f"{len(self.todo)} trainings, {self.places} side by side (DETLIB_AT_ONCE=1: one after another, in the notebooks)")
 
-    def look(self, beside: int = 0) -> None:
-        """Take notice of what has ended, and start the next where there is room beside so many notebooks."""
+    def look(self, beside: Path | None = None) -> None:
+        """Take notice of what has ended, and start the next where there is room beside the notebook that runs."""
+        self._ended()
+        while self.todo and len(self.running) + self._room(beside) < self.places:
+            self._start(self.todo[0])
+
+    def _ended(self) -> None:
         for experiment, (process, said) in list(self.running.items()):
             if process.poll() is not None:
                 del self.running[experiment]
@@ -113,20 +135,21 @@ class Ahead:
                     last = next((line.strip() for line in reversed(said.readlines()) if line.strip()), f"exit code {process.returncode}")
                     self.say(f"{experiment.rung}, seed {experiment.seed}, was not trained ahead, so its notebook does it: {last}")
                 said.close()
-        while self.todo and len(self.running) + beside < self.places:
-            self._start(self.todo[0])
 
     def _start(self, experiment: Experiment) -> None:
-        row, *changes = experiment.rung.split("+")
-        invalid = self.environment.get("DETLIB_INVALID")
-        command = [sys.executable, "-m", "detlib.ahead", row, "--profile", experiment.profile, "--seed", str(experiment.seed), "--seeds", "1",
-                   "--data", self.data, *(["--invalid", invalid] if invalid else []), *(["--set", *changes] if changes else [])]
         said = tempfile.TemporaryFile("w+")
         apart: dict[str, Any] = {"start_new_session": True} if os.name == "posix" else {}  # Ctrl-C reaches it through `close` alone
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT,
+        process = subprocess.Popen(self.command(experiment), stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT,
                                    env={**os.environ, **self.environment, **self.settings}, **apart)
         self.running[experiment] = process, said
         self.todo.remove(experiment)
+
+    def command(self, experiment: Experiment) -> list[str]:
+        """What trains one."""
+        row, *changes = experiment.rung.split("+")
+        invalid = self.environment.get("DETLIB_INVALID")
+        return [sys.executable, "-m", "detlib.ahead", row, "--profile", experiment.profile, "--seed", str(experiment.seed), "--seeds", "1",
+                "--data", self.data, *(["--invalid", invalid] if invalid else []), *(["--set", *changes] if changes else [])]
 
     def close(self) -> None:
         """Stop what runs, each after the step under way, and start nothing more; it goes on from there when it is asked for again."""
@@ -141,6 +164,13 @@ class Ahead:
                 process.wait()
             said.close()
         self.running = {}
+
+
+def _about(notebook: Path) -> dict:
+    try:
+        return benchmark.about(notebook)
+    except (OSError, ValueError, KeyError):  # it cannot be read, which running it reports
+        return {}
 
 
 def _stop_when_left() -> None:

@@ -65,18 +65,15 @@ def step_seconds(experiment: Experiment, dataset: Dataset, repeats: int = 2) -> 
 
 
 def trainings(notebook: Path, dataset: Dataset, profile: str | None = None, seeds: int | str | None = None) -> list[Experiment]:
-    """The trainings of a notebook on this data: of what it `trains`, and with several seeds (`experiments.seed_count`) of what its metadata's
+    """The trainings of a notebook on this data: what its metadata's `detlib.trains` names, and with several seeds (`experiments.seed_count`) what
     `detlib.repeats` names."""
-    wanted = [parse(name, profile) for name in trains(notebook)] + repeats(profile, seeds, _about(notebook).get("repeats", []))
+    known = about(notebook)
+    wanted = [parse(name, profile) for name in known.get("trains", [])] + repeats(profile, seeds, known.get("repeats", []))
     return [experiment for experiment in wanted if experiment.split in dataset or dataset.name == "simulated"]  # which is made when needed
 
 
-def trains(notebook: Path) -> list[str]:
-    """The rungs that a notebook trains, by its metadata's `detlib.trains`."""
-    return _about(notebook).get("trains", [])
-
-
-def _about(notebook: Path) -> dict:
+def about(notebook: Path) -> dict:
+    """What a notebook's metadata say of it to this package, under `detlib`."""
     return json.loads(notebook.read_text())["metadata"].get("detlib", {})
 
 
@@ -86,7 +83,7 @@ def forecast(dataset: Dataset, profile: str | None = None, seeds: int | None = N
     timed: dict[tuple, tuple[float, float]] = {}
     rows = []
     for path in notebooks():
-        names, minutes, wanted = trains(path), 0.0, trainings(path, dataset, profile, seeds)
+        names, minutes, wanted = about(path).get("trains", []), 0.0, trainings(path, dataset, profile, seeds)
         todo = [experiment for experiment in wanted if not runs.find_run(experiment, dataset)]
         for experiment in todo:
             key = (experiment.backbone, experiment.neck, experiment.head_depth)

@@ -213,20 +213,22 @@ def workbook(notebooks: list[Path], out: Path, data: str = DEFAULTS[0], profile:
     index(out)
     again = [notebook for notebook in notebooks if _runs_key(notebook, environment)]  # at the end, where a later notebook has trained something
     with Ahead(1 if environment.get("DETLIB_RUNS") == "reference" else at_once(profile), where, environment, echo) as ahead:
-        for place, notebook in enumerate([*notebooks, *again]):
-            number = notebooks.index(notebook) + 1
-            if place >= len(notebooks) and (entries[notebook].status != "done" or entries[notebook].key.endswith(_runs_key(notebook, environment))):
+        left = list(notebooks)
+        while left or again:
+            notebook = left[0] if left else again.pop(0)
+            if not left and (entries[notebook].status != "done" or entries[notebook].key.endswith(_runs_key(notebook, environment))):
                 continue
-            progress = _Progress(echo, f"[{number}/{len(notebooks)}] {notebook.stem:<{max(len(n.stem) for n in notebooks)}}")
-            todo = [n for n in notebooks[number - 1:] if not _unchanged(n, entries[n], out, environment, where)]
+            progress = _Progress(echo, notebook, notebooks)
             try:
-                if notebook in todo:
-                    ahead.wait(todo, progress.says)
+                if left and not _unchanged(notebook, entries[notebook], out, environment, where):
+                    notebook = ahead.next([n for n in left if not _unchanged(n, entries[n], out, environment, where)], progress.says)
+                    progress = _Progress(echo, notebook, notebooks)
                 entries[notebook] = _one(notebook, entries[notebook], out, environment, where, progress, ahead)
             except KeyboardInterrupt:
                 entries[notebook] = replace(_read(out, entries[notebook].name) or entries[notebook], status="interrupted")
             except Exception as failure:  # one unreadable notebook must not stop the others
                 entries[notebook] = replace(entries[notebook], status="failed", key="", error=_line(f"{type(failure).__name__}: {failure}"))
+            left = [n for n in left if n != notebook]
             entry = _keep(out, entries[notebook])
             index(out)
             took = "" if entry.status == "interrupted" else duration(entry.seconds)
@@ -252,7 +254,7 @@ def _one(notebook: Path, entry: Entry, out: Path, environment: dict[str, str], d
 
     def on_cell(cell: int, cells: int) -> None:
         progress.says(f"cell {cell}/{cells}")
-        ahead.look(beside=1)
+        ahead.look(beside=notebook)
 
     try:
         result = run(notebook, executed, environment | ahead.settings, on_cell=on_cell)
@@ -346,8 +348,9 @@ def _keep(out: Path, entry: Entry) -> Entry:
 class _Progress:
     """One line about one notebook: rewritten in place on a terminal, every half minute elsewhere."""
 
-    def __init__(self, echo: Callable[[str], None], name: str):
-        self.echo, self.name, self.start, self.said = echo, name, time.monotonic(), time.monotonic()
+    def __init__(self, echo: Callable[[str], None], notebook: Path, notebooks: list[Path]):
+        self.echo, self.start, self.said = echo, time.monotonic(), time.monotonic()
+        self.name = f"[{notebooks.index(notebook) + 1}/{len(notebooks)}] {notebook.stem:<{max(len(n.stem) for n in notebooks)}}"
         self.live = echo is print and sys.stdout.isatty()
 
     def says(self, what: str) -> None:

@@ -72,7 +72,7 @@ def open_data(data: str | Path | None = None, profile: str | None = None, splits
         for names, drawn in ((pictures, True), (splits, False)):
             if names:
                 simulate(folder, splits=tuple(names), sensor=Sensor(**sizes.sensor), clips=sizes.clips, images=drawn, progress=ProgressBar(),
-                         known=reference.street_annotations if reading_reference() else None)
+                         known=reference.street_annotations)
         return _with_reference(open_dataset(folder))
     dataset = open_dataset(own_folder(data), invalid or os.environ.get("DETLIB_INVALID") or "raise", **reading)
     plan = choose(dataset, PIXELS.get(profile, MOST_PIXELS))

@@ -12,9 +12,9 @@ HERE = Path(__file__).resolve().parents[1]
 CHROMIUM = Path("/usr/bin/chromium")
 REAL = HERE.parent / "shared" / "tdt4265_2022"
 SLOW = {f"test_{name}" for name in (  # files that train much, start processes or browsers, or read thousands of boxes
-    "anchor_sets", "apidoc", "boxes_anchors", "comparison", "cost", "disk", "distributed", "fitting", "fuzz", "house", "kills", "lab", "lidar",
-    "mistakes", "notebooks_on_data", "onnx", "pages", "plots_data", "proofs", "reference", "report", "rerun", "starts", "strips", "studio", "train",
-    "untrusted", "video")}
+    "ahead", "anchor_sets", "apidoc", "boxes_anchors", "comparison", "cost", "disk", "distributed", "fitting", "fuzz", "house", "kills", "lab",
+    "lidar", "mistakes", "notebooks_on_data", "onnx", "pages", "plots_data", "proofs", "reference", "report", "rerun", "starts", "strips", "studio",
+    "train", "untrusted", "video")}
 
 
 def pytest_itemcollected(item):
@@ -42,7 +42,7 @@ def real():
 def home(tmp_path, monkeypatch):
     """Outputs and data of a test go to its own folder, and no setting of the caller's shell reaches it."""
     monkeypatch.setenv("DETLIB_HOME", str(tmp_path / "home"))
-    for name in ("DETLIB_DATA", "DETLIB_PROFILE", "DETLIB_SEEDS", "DETLIB_RUNS"):
+    for name in ("DETLIB_DATA", "DETLIB_PROFILE", "DETLIB_SEEDS", "DETLIB_RUNS", "DETLIB_AT_ONCE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DETLIB_PRECISION", "float32")
     monkeypatch.setenv("DETLIB_READERS", "2")

@@ -1,6 +1,7 @@
 """The benchmarks: what is compared does the same work, the page says what was measured, and a wrong name is told."""
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -70,6 +71,19 @@ def test_the_plain_step_is_the_same_step(streets):
     batch = TrainBatches(streets["train"], experiment, 128)[0]
     training.trainer(experiment)(batch)
     training.trainer(experiment, plain=True)(batch)
+
+
+def test_side_by_side_is_as_many_steps(streets, monkeypatch):
+    done = []
+    monkeypatch.setattr(training, "ProcessPoolExecutor", lambda number, context: ThreadPoolExecutor(1))
+    monkeypatch.setattr(training, "_steps", lambda number, threads: done.append((number, threads)))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr(training, "at_once", lambda profile: 4)
+    training.side_by_side(1)
+    assert done == 3 * [(4 * training.STEPS, 8), *4 * [(training.STEPS, 2)]]
+    monkeypatch.setattr(training, "at_once", lambda profile: 1)
+    with pytest.raises(NotMeasured, match="one training at a time"):
+        training.side_by_side(1)
 
 
 def test_torchvisions_detector_learns_from_our_batches(streets):

@@ -20,6 +20,8 @@ BENCHMARKS = {b.name: b for b in (
     Benchmark("training_r18", "a training step of the laptop profile against float32 in the default layout", "times", 2, "higher", training.small),
     Benchmark("training_r50", "the same with ResNet-50 and whole panoramas", "times", 2.5, "higher", training.large),
     Benchmark("torchvision", "a training step against torchvision's RetinaNet with the same backbone", "times", 3, "higher", training.torchvision),
+    Benchmark("side_by_side", "trainings side by side, as a workbook trains, against one after another", "times", machine.WORTH, "higher",
+              training.side_by_side),
     Benchmark("loader_first", "batches with targets in the first epoch against decoding and matching image by image", "times", 3, "higher",
               loading.first_epoch),
     Benchmark("loader_cached", "the same in later epochs", "times", 20, "higher", loading.later_epochs),

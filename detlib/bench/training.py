@@ -1,19 +1,23 @@
 """A training step against what it would be without the choices that make it fast, and against torchvision's."""
+import multiprocessing
 from collections.abc import Callable
-from functools import partial
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import retinanet_resnet50_fpn
 
 from .. import machine, runs
+from ..ahead import at_once
 from ..anchors import STRIDES
 from ..data.loader import Batch, TrainBatches, channel_statistics
 from ..experiments import Experiment, rung
 from ..models.detector import Detector, build
 from ..train import gradient_, make_optimizer
-from .turns import Measured, in_turn, ratio, streets
+from .turns import Measured, NotMeasured, in_turn, ratio, streets
 
+STEPS = 10  # of each training that runs beside others
 IMAGES = 4  # a step at the report's size: its 32 would take a minute
 
 
@@ -87,3 +91,28 @@ def torchvision(rounds: int) -> Measured:
 
     calls = {"torchvision's": theirs, "ours": _step(experiment, IMAGES, plain=False)}
     return ratio(in_turn(calls, rounds, warm=2), *calls, said=f"ResNet-50, FPN, four convolutions deep, {IMAGES} panoramas a step; ours {_here()}")
+
+
+def side_by_side(rounds: int) -> Measured:
+    """As many trainings at once as a workbook has, each with its share of the threads, against one after another with all of them: the row with deep
+    heads of the laptop profile."""
+    number, threads = at_once("laptop"), torch.get_num_threads()
+    if number == 1:
+        raise NotMeasured("one training at a time is all that there is room for here")
+    streets()  # made once, before there are several to make it
+    with ProcessPoolExecutor(number, multiprocessing.get_context("spawn")) as pool:
+        calls = {"one after another": lambda: pool.submit(_steps, number * STEPS, threads).result(),
+                 "side by side": lambda: [each.result() for each in [pool.submit(_steps, STEPS, threads // number) for _ in range(number)]]}
+        return ratio(in_turn(calls, rounds, warm=2), *calls, said=f"{number} trainings of {STEPS} steps; together they have {threads} threads")
+
+
+def _steps(number: int, threads: int) -> None:
+    torch.set_num_threads(threads)
+    for _ in range(number):
+        _deep_heads()()
+
+
+@lru_cache(maxsize=1)
+def _deep_heads() -> Callable[[], None]:
+    experiment = rung("deep_heads", "laptop")
+    return _step(experiment, experiment.sizes.batch, plain=False)
