@@ -112,7 +112,8 @@ def test_what_runs_is_named_as_it_would_be_typed():
 def test_a_workbook_finds_its_trainings_done(tmp_path, home, small, monkeypatch):
     """The second notebook's rows are trained when it starts, each by a process with its share of the threads; the unreadable one harms no other."""
     monkeypatch.setenv("DETLIB_AT_ONCE", "2")
-    code = f"from pathlib import Path\nprint(*sorted(p.parents[1].name for p in Path({str(home)!r}).glob('outputs/runs/*/smoke/*/seed0/metrics.json')))"
+    finished = "outputs/runs/*/smoke/*/seed0/metrics.json"
+    code = f"from pathlib import Path\nprint(*sorted(p.parents[1].name for p in Path({str(home)!r}).glob({finished!r})))"
     books = [notebook(tmp_path / "0.ipynb", code=code), notebook(tmp_path / "1.ipynb", "baseline", "adam", code=code), tmp_path / "2.ipynb"]
     books[2].write_text("no notebook")
     said = []
