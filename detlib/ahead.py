@@ -5,6 +5,7 @@ The layers of small networks are too short to keep many processor cores busy, an
 import _thread
 import io
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from typing import IO, Any
 import torch
 
 from . import benchmark, machine, runs
+from .data.coco import Dataset
 from .experiments import PROFILES, Experiment, Profile
 from .options import training
 from .train import train_rungs
@@ -29,12 +31,14 @@ GIB = 3  # of memory, for each
 WORTH_STEPS = 100  # fewer are done before another process has started
 PATIENCE = 30  # seconds for the step under way
 PAUSE = 0.5  # seconds between two looks
+APART: dict[str, Any] = {"start_new_session": True} if os.name == "posix" else {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+# so that Ctrl-C reaches a training through `close` alone, once
 
 
-def at_once(profile: str) -> int:
+def at_once(profile: str, environment: Mapping[str, str] | None = None) -> int:
     """How many trainings run side by side: DETLIB_AT_ONCE, else as many as there are threads and memory for, and one on a GPU, with whole panoramas
     in a step, or where trainings are short. Raises ValueError where DETLIB_AT_ONCE is no number."""
-    asked = os.environ.get("DETLIB_AT_ONCE")
+    asked = {**os.environ, **(environment or {})}.get("DETLIB_AT_ONCE")
     if asked:
         if not asked.isdigit() or not int(asked):
             raise ValueError(f"DETLIB_AT_ONCE={asked!r}: a number of trainings, 1 or more")
@@ -49,7 +53,7 @@ def at_once(profile: str) -> int:
 class Ahead:
     """What the notebooks of a workbook train, in their order, `places` at a time, each by a process of its own, and one fewer beside a notebook.
 
-    It begins after the first notebook, or before it, where that one trains something. With one place nothing is trained ahead.
+    It begins after the first notebook that is run, or before it, where that one trains something. With one place nothing is trained ahead.
     """
 
     def __init__(self, places: int, data: str, environment: Mapping[str, str], say: Callable[[str], None] = print):
@@ -57,6 +61,7 @@ class Ahead:
         self.of: dict[Path, list[Experiment]] | None = None  # what each notebook trains
         self.asked = False
         self.todo: list[Experiment] = []
+        self.trained = 0
         self.running: dict[Experiment, tuple[subprocess.Popen, IO[str]]] = {}
 
     def __enter__(self) -> "Ahead":
@@ -65,13 +70,12 @@ class Ahead:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    @property
-    def settings(self) -> dict[str, str]:
-        """The environment of a process beside others, while there are any: its share of the threads, and what was measured with all of them."""
-        if not self.running and not self.todo:
+    def settings(self, beside: Path | None = None) -> dict[str, str]:
+        """The environment of a training, or of a notebook that has others beside it: its share of the threads, and what was measured with all."""
+        if beside and (self._room(beside) == self.places or not (self.running or self.todo)):
             return {}
         threads = str(max(1, torch.get_num_threads() // self.places))
-        return {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "DETLIB_READERS": "1",
+        return {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "DETLIB_READERS": os.environ.get("DETLIB_READERS") or "1",
                 "DETLIB_PRECISION": machine.precision_here(machine.devices()[-1])}
 
     def next(self, notebooks: Sequence[Path], tell: Callable[[str], None]) -> Path:
@@ -116,7 +120,7 @@ class Ahead:
             self.of = {notebook: benchmark.trainings(notebook, dataset, profile, seeds) for notebook in training}
         except (OSError, ValueError):  # which the notebooks report
             return
-        self.todo = [e for e in dict.fromkeys(chain(*self.of.values())) if not runs.find_run(e, dataset)]
+        self.todo = [e for e in dict.fromkeys(chain(*self.of.values())) if not _known(e, dataset)]
         if self.todo:
             self.say(f"{len(self.todo)} trainings, {self.places} side by side (DETLIB_AT_ONCE=1: one after another, in the notebooks)")
 
@@ -128,21 +132,30 @@ class Ahead:
 
     def _ended(self) -> None:
         for experiment, (process, said) in list(self.running.items()):
-            if process.poll() is not None:
-                del self.running[experiment]
-                if process.returncode:
-                    said.seek(0)
-                    last = next((line.strip() for line in reversed(said.readlines()) if line.strip()), f"exit code {process.returncode}")
-                    self.say(f"{experiment.rung}, seed {experiment.seed}, was not trained ahead, so its notebook does it: {last}")
-                said.close()
+            if (code := process.poll()) is None:
+                continue
+            del self.running[experiment]
+            said.seek(0)
+            last = next((line.strip() for line in reversed(said.readlines()) if line.strip()), f"exit code {code}")
+            said.close()
+            if code:
+                self._left(experiment, last if code > 0 else f"its process was ended ({signal.Signals(-code).name})")
+            else:
+                self.trained += 1
+
+    def _left(self, experiment: Experiment, why: object) -> None:
+        self.say(f"{experiment.rung}, seed {experiment.seed}, was not trained ahead, so its notebook does it: {why}")
 
     def _start(self, experiment: Experiment) -> None:
-        said = tempfile.TemporaryFile("w+")
-        apart: dict[str, Any] = {"start_new_session": True} if os.name == "posix" else {}  # Ctrl-C reaches it through `close` alone
-        process = subprocess.Popen(self.command(experiment), stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT,
-                                   env={**os.environ, **self.environment, **self.settings}, **apart)
-        self.running[experiment] = process, said
         self.todo.remove(experiment)
+        try:
+            said = tempfile.TemporaryFile("w+", errors="replace")
+            process = subprocess.Popen(self.command(experiment), stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT,
+                                       env={**os.environ, **self.environment, **self.settings()}, **APART)
+        except OSError as error:  # no room, no memory
+            self._left(experiment, error)
+        else:
+            self.running[experiment] = process, said
 
     def command(self, experiment: Experiment) -> list[str]:
         """What trains one."""
@@ -153,12 +166,12 @@ class Ahead:
 
     def close(self) -> None:
         """Stop what runs, each after the step under way, and start nothing more; it goes on from there when it is asked for again."""
-        self.todo = []
+        self.todo, until = [], time.monotonic() + PATIENCE
         for process, _ in self.running.values():
             process.stdin.close()  # type: ignore[union-attr]  # it is a pipe
         for process, said in self.running.values():
             try:
-                process.wait(PATIENCE)
+                process.wait(max(0, until - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -166,21 +179,32 @@ class Ahead:
         self.running = {}
 
 
+def _known(experiment: Experiment, dataset: Dataset) -> bool:
+    """Whether a run is finished, or so damaged that its notebook has to say so."""
+    try:
+        return runs.find_run(experiment, dataset) is not None
+    except (OSError, ValueError):
+        return True
+
+
 def _about(notebook: Path) -> dict:
     try:
         return benchmark.about(notebook)
-    except (OSError, ValueError, KeyError):  # it cannot be read, which running it reports
+    except Exception:  # it cannot be read, which running it reports
         return {}
 
 
 def _stop_when_left() -> None:
-    """Ctrl-C for this process as soon as the one that started it closes the pipe between them, or is no more."""
+    """Ctrl-C for this process as soon as the one that started it closes the pipe between them, or is no more; an end where it does not listen."""
     os.read(sys.stdin.fileno(), 1)
     _thread.interrupt_main()
+    time.sleep(PATIENCE)
+    os._exit(1)
 
 
 if __name__ == "__main__":
     parser = ArgumentParser(prog="python -m detlib.ahead", description="Train as `detlib train` does, as long as standard input is open.")
     training(parser)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell in the background had it ignored
     threading.Thread(target=_stop_when_left, daemon=True).start()
     train_rungs(**vars(parser.parse_args()))

@@ -79,17 +79,19 @@ def about(notebook: Path) -> dict:
 
 def forecast(dataset: Dataset, profile: str | None = None, seeds: int | None = None) -> pd.DataFrame:
     """For each notebook beside the package: what it trains, what of that is trained already, and the minutes that the rest takes here, one
-    training after another; each distinct network is timed once."""
+    training after another, each in the first notebook that names it; each distinct network is timed once."""
     timed: dict[tuple, tuple[float, float]] = {}
+    before: set[Experiment] = set()
     rows = []
     for path in notebooks():
         names, minutes, wanted = about(path).get("trains", []), 0.0, trainings(path, dataset, profile, seeds)
         todo = [experiment for experiment in wanted if not runs.find_run(experiment, dataset)]
-        for experiment in todo:
+        for experiment in set(todo) - before:
             key = (experiment.backbone, experiment.neck, experiment.head_depth)
             timed[key] = timed.get(key) or step_seconds(replace(experiment, split="train"), dataset)
             step, frame = timed[key]
             minutes += (experiment.sizes.steps * step + experiment.sizes.validations * len(dataset["val"]) * frame) / 60
+        before |= set(todo)
         rows.append({"notebook": path.stem, "trains": (", ".join(names) or "nothing") + (" and repeats" if len(wanted) > len(names) else ""),
                      "trained already": f"{len(wanted) - len(todo)} of {len(wanted)}",
                      "minutes of training here": f"{minutes:.1f}"})

@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
     sub.add_argument("--invalid", choices=("raise", "drop", "clip"), help="what to do with boxes that cannot be used (default: raise)")
     sub.add_argument("--json", action="store_true", help="print one JSON object")
 
-    sub = verb("workbook", verbs.workbook, "run the notebooks in order and write outputs/reports/index.html")
+    sub = verb("workbook", verbs.workbook, "run the notebooks, with trainings side by side (DETLIB_AT_ONCE), and write outputs/reports/index.html")
     data_and_profile(sub)
     sub.add_argument("--seeds", help="how many trainings of each row of the ladder, notebook 04 (default: DETLIB_SEEDS, else 1)")
     sub.add_argument("--runs", dest="of", choices=("own", "reference"), help="whose trainings: trained here, or those that came with detlib, on "

@@ -6,6 +6,8 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -93,8 +95,13 @@ def machine_name(device: torch.device) -> str:
 
 
 def memory_gib() -> float | None:
-    """The machine's memory in GiB; None where the system does not say."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3 if hasattr(os, "sysconf") else None
+    """The memory that there is here in GiB, of the machine or of the container; None where the system does not say."""
+    if not hasattr(os, "sysconf"):
+        return None
+    least = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):  # no container, or without a limit ("max")
+        least = min(least, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return least / 1024**3
 
 
 def describe() -> str:

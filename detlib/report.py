@@ -1,4 +1,4 @@
-"""Runs notebooks one after another, keeps what each showed as an offline page, and an index of all of them."""
+"""Runs notebooks, keeps what each showed as an offline page, and an index of all of them."""
 import asyncio
 import base64
 import hashlib
@@ -190,7 +190,8 @@ def workbook(notebooks: list[Path], out: Path, data: str = DEFAULTS[0], profile:
              environment: dict[str, str] | None = None, echo: Callable[[str], None] = print) -> int:
     """Bring the reports of `notebooks` in `out` up to date; returns 0, 1 if one failed, 130 after Ctrl-C.
 
-    `data` is `simulated` or a folder. What is unchanged since it was done (its code, detlib, `environment`, the data's tables)
+    They run one at a time, in order, but that one may be overtaken that waits for its trainings, which go on beside (`ahead`). `data` is
+    `simulated` or a folder. What is unchanged since it was done (its code, detlib, `environment`, the data's tables)
     is not run again, so that calling again goes on where a call stopped.
     """
     notebooks, out = [Path(n) for n in notebooks], Path(out)
@@ -212,7 +213,7 @@ def workbook(notebooks: list[Path], out: Path, data: str = DEFAULTS[0], profile:
         entries[notebook] = _keep(out, replace(entry, kept=False, **_headline(notebook)))
     index(out)
     again = [notebook for notebook in notebooks if _runs_key(notebook, environment)]  # at the end, where a later notebook has trained something
-    with Ahead(1 if environment.get("DETLIB_RUNS") == "reference" else at_once(profile), where, environment, echo) as ahead:
+    with Ahead(1 if environment.get("DETLIB_RUNS") == "reference" else at_once(profile, environment), where, environment, echo) as ahead:
         left = list(notebooks)
         while left or again:
             notebook = left[0] if left else again.pop(0)
@@ -234,6 +235,7 @@ def workbook(notebooks: list[Path], out: Path, data: str = DEFAULTS[0], profile:
             took = "" if entry.status == "interrupted" else duration(entry.seconds)
             progress.last(f"{entry.status}{', unchanged' if entry.kept else ''}  {took}  {entry.error}".rstrip())
             if entry.status == "interrupted":
+                ahead.close()
                 done = [n.stem for n in notebooks if entries[n].status == "done"]
                 echo(f"Interrupted. Finished: {', '.join(done) or 'none'} ({len(done)} of {len(notebooks)}). Calling again goes on from there.")
                 return INTERRUPTED
@@ -248,7 +250,7 @@ def _one(notebook: Path, entry: Entry, out: Path, environment: dict[str, str], d
         if not html.exists() or html.stat().st_mtime < max(executed.stat().st_mtime, Path(offline.__file__).stat().st_mtime):
             export(executed, html)
         return replace(entry, kept=True)
-    key = _key(notebook, environment, data)
+    key, trained = _key(notebook, environment, data), ahead.trained
     entry = _keep(out, replace(entry, status="running", error="", kept=False, process=os.getpid()))
     index(out)
 
@@ -257,27 +259,34 @@ def _one(notebook: Path, entry: Entry, out: Path, environment: dict[str, str], d
         ahead.look(beside=notebook)
 
     try:
-        result = run(notebook, executed, environment | ahead.settings, on_cell=on_cell)
+        result = run(notebook, executed, environment | ahead.settings(notebook), on_cell=on_cell)
     finally:
         if sys.exc_info()[0] is KeyboardInterrupt and executed.exists():
             export(executed, html)
     export(executed, html)
+    key += _runs_key(notebook, environment)
+    ahead.look(notebook)
+    if ahead.trained != trained:  # it may have come after what shows it: made again at the end
+        key = key.partition("-")[0]
     return replace(entry, status="done" if result.ok else "failed", error=result.error or "", seconds=result.seconds,
-                   key=key + _runs_key(notebook, environment), when=datetime.now().isoformat(timespec="seconds"), thumbnail=_thumbnail(executed))
+                   key=key, when=datetime.now().isoformat(timespec="seconds"), thumbnail=_thumbnail(executed))
 
 
 def _unchanged(notebook: Path, entry: Entry, out: Path, environment: dict[str, str], data: str) -> bool:
     """Whether a notebook's report is done, and would be the same again."""
     if entry.status != "done" or not (out / ".executed" / f"{entry.name}.ipynb").exists():
         return False
-    return entry.key == _key(notebook, environment, data) + _runs_key(notebook, environment)
+    try:
+        return entry.key == _key(notebook, environment, data) + _runs_key(notebook, environment)
+    except Exception:  # it cannot be read: running it reports what is wrong
+        return False
 
 
 def _key(notebook: Path, environment: dict[str, str], data: str) -> str:
     """Changes when anything changes that the outputs depend on: code, environment, detlib, Python, the data's tables."""
     cells = [[c.cell_type, c.source] for c in nbformat.read(notebook, as_version=4).cells]
     package = Path(__file__).parent
-    exempt = {Path(__file__), Path(offline.__file__), *(package / name for name in ("apidoc.py", "cli.py", "verbs.py"))}
+    exempt = {Path(__file__), Path(offline.__file__), *(package / name for name in ("ahead.py", "apidoc.py", "cli.py", "verbs.py"))}
     sources = [[str(f.relative_to(package)), hashlib.sha256(f.read_bytes()).hexdigest()] for f in sorted(package.rglob("*"))
                if f.suffix in (".py", ".js", ".css", ".json") and f not in exempt and f.parent.name != "bench"]  # what changes no outputs is left out
     tables = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in sorted(Path(data).glob("*.json"))] if Path(data).is_dir() else []

@@ -28,7 +28,7 @@ from .data.inputs import choose, prepared
 from .data.lidar import Sensor, simulate
 from .data.second_city import second_city
 from .experiments import KNOWN, PROFILES, Experiment, profile_name
-from .files import Unwritable, tidy, write_atomic, write_json
+from .files import Unwritable, alone, tidy, write_atomic, write_json
 from .fitting import fit_split, from_json, to_json
 
 MOST_PIXELS = 128 * 1024  # of a picture: the panorama's, which the profiles' steps are timed for
@@ -61,7 +61,8 @@ def open_data(data: str | Path | None = None, profile: str | None = None, splits
               invalid: str | None = None, **reading: Any) -> Dataset:
     """A data set by name or folder; None is DETLIB_DATA, else `simulated`, which is made when it is not there yet.
 
-    `splits` are those that simulated data must have; `images=False` makes their annotations only. A folder is read as it is; `invalid`
+    `splits` are those that simulated data must have; `images=False` makes their annotations only, and those of the extended split are taken from
+    the reference run where it knows them. A folder is read as it is; `invalid`
     ('raise', 'drop' or 'clip'; None is DETLIB_INVALID, else 'raise') is what happens to boxes that cannot be used, and
     `reading` what the folder leaves open (clips, panorama, form, classes, splits, seed; see `folder.open_dataset`).
     """
@@ -272,8 +273,10 @@ def anchor_set(experiment: Experiment, dataset: Dataset) -> AnchorSpec:
     if name == "fitted":
         path = outputs() / "runs" / dataset.key / experiment.profile / "fitted_anchors.json"
         if not path.is_file():
-            split = dataset["train"]
-            to_json(fit_split(split, counts=BASELINE.per_cell), path, {"data": dataset.key, "split": "train", "image_hw": split.image_hw})
+            with alone(path, wait=True):
+                if not path.is_file():  # fitted by another process meanwhile
+                    split = dataset["train"]
+                    to_json(fit_split(split, counts=BASELINE.per_cell), path, {"data": dataset.key, "split": "train", "image_hw": split.image_hw})
         return from_json(path)[0]
     if (path := folder / f"{name}.json").is_file():
         return from_json(path)[0]
@@ -355,7 +358,7 @@ def open_run(experiment: Experiment, dataset: Dataset, config: dict, precision: 
     """The folder of an experiment on a data set, with its configuration in it.
 
     A folder with another configuration is never re-used: it is set aside under a new name, and a sentence says what differs. Versions,
-    the number of threads and `precision`, the number format, are noted when a run is begun; it goes on with that precision. With an equal number
+    the number of threads and `precision`, the number format, are noted when a run is begun; it goes on with these. With an equal number
     of threads a run repeats bit by bit; between one and two threads the losses of 20 steps differ by less than 1e-3.
     """
     folder = run_folder(experiment, dataset)

@@ -3,11 +3,12 @@ import json
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -47,21 +48,38 @@ def fit(experiment: Experiment, dataset: Dataset, on_log: OnLog | None = None, p
     """Train an experiment on a data set, or go on where it stopped, or return the finished run.
 
     `on_log(row, run)` is called with each step's log row; `stop_after` leaves the run after so many steps, to be continued by the next call.
+    A run that another process trains is waited for in a notebook, and refused elsewhere (`files.InUse`).
     """
     if experiment.augment == "flip_roll" and not dataset.panorama:
         raise ValueError(f'augment="flip_roll" with {dataset.name}: a roll is right for panoramas alone; take "flip", or say "panorama": true in '
                          "dataset.json where the first and the last column are neighbours")
     device = devices()[-1]
     folder = runs.run_folder(experiment, dataset)
-    with distributed.processes(device), alone(folder) if distributed.rank() == 0 else nullcontext(), writing(folder):
+    with distributed.processes(device), _alone(folder) if distributed.rank() == 0 else nullcontext(), writing(folder):
         spec = distributed.first_then_others(lambda: runs.anchor_set(experiment, dataset))
         run = distributed.first_then_others(
             lambda: runs.open_run(experiment, dataset, configuration(experiment, dataset, spec), precision_here(device)))
         if distributed.rank() == 0:
             run.tidy()
         if not run.finished:
-            train_run(run, dataset, spec, device, on_log, progress, stop_after)
+            with _threads(run.config.get("threads")):
+                train_run(run, dataset, spec, device, on_log, progress, stop_after)
     return run
+
+
+def _alone(folder: Path) -> AbstractContextManager[None]:
+    return alone(folder, wait="ipykernel" in sys.modules)
+
+
+@contextmanager
+def _threads(begun_with: int | None) -> Iterator[None]:
+    """As many threads as a run was begun with, where there are more: so it goes on to the same result."""
+    here = torch.get_num_threads()
+    torch.set_num_threads(min(begun_with or here, here))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(here)
 
 
 def train_run(run: runs.Run, dataset: Dataset, spec: AnchorSpec, device: torch.device, on_log: OnLog | None = None, progress: bool = True,

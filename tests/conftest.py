@@ -121,7 +121,8 @@ def executed(tmp_path_factory, worker_id):
             home.mkdir()
             (home / "notebooks").symlink_to(HERE / "notebooks")
             said: list[str] = []
-            environment = {"DETLIB_HOME": str(home), "DETLIB_PRECISION": "", "DETLIB_SEEDS": "2", "PYTHONPATH": str(HERE)}
+            environment = {"DETLIB_HOME": str(home), "DETLIB_PRECISION": "", "DETLIB_SEEDS": "2", "DETLIB_AT_ONCE": "1",
+                           "PYTHONPATH": str(HERE)}
             notebooks = sorted((HERE / "notebooks").glob("*.ipynb"))
             code = report.workbook(notebooks, home / "outputs" / "reports", profile="smoke", environment=environment, echo=said.append)
             answer.write_text(json.dumps([code, said]))

@@ -190,7 +190,7 @@ def test_the_extended_streets_are_those_that_the_simulator_makes_today(tmp_path,
     for clip in (0, clips - 1):
         street = Street(0, FIRST_CLIP["extension"] + clip)
         there = [render(street.at(k * SECONDS), PANORAMA)[1] for k in range(frames)]
-        assert found[clip * frames:(clip + 1) * frames] == there, "train the reference run again"
+        assert found[clip * frames:(clip + 1) * frames] == there, "other streets: raise VERSION (data/streets.py), train the reference again"
     small = dict(splits=("train_extended",), clips={"train": 1, "val": 1, "extension": 2}, frames_per_clip=2, images=False)
     counted = simulate(tmp_path / "counted", **small) / "train_extended_annotations.json"
     street = [[render(Street(0, FIRST_CLIP["extension"] + clip).at(k * SECONDS), PANORAMA)[1] for k in range(2)] for clip in range(2)]

@@ -275,6 +275,17 @@ def test_no_reply_is_slept_on(tmp_path):
 COUNT = "import os\nwith open('log', 'a') as log:\n    log.write(os.environ['DETLIB_PROFILE'] + ' ')"
 
 
+def test_an_unreadable_notebook_harms_no_other(tmp_path):
+    """Nor does one that was done and cannot be read any more."""
+    one, two = save(tmp_path / "01_a.ipynb", "1"), save(tmp_path / "02_b.ipynb", "2")
+    assert report.workbook([one, two], tmp_path / "out", echo=lambda line: None) == 0
+    save(one, "3")
+    two.write_text("<<<<<<< merged")
+    lines = []
+    assert report.workbook([one, two], tmp_path / "out", echo=lines.append) == 1
+    assert "01_a  done" in lines[0] and "02_b  failed" in lines[1]
+
+
 def test_workbook_skips_names_and_goes_on(tmp_path):
     one = save(tmp_path / "01_a.ipynb", "# One & only\n\nAbout it.", COUNT, "import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show()")
     bad = save(tmp_path / "02_b.ipynb", "# Two", "raise ValueError('<b>no</b>')")

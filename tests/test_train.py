@@ -55,6 +55,21 @@ def test_resumed_is_the_same_as_never_stopped(small, home, monkeypatch):
     assert comparable(parts.log_rows()) == log
 
 
+def test_a_run_goes_on_with_the_threads_it_was_begun_with(small):
+    data, experiment, before, used = open_dataset(small), rung("adam", "smoke"), torch.get_num_threads(), []
+    try:
+        torch.set_num_threads(2)
+        fit(experiment, data, progress=False, stop_after=4)
+        torch.set_num_threads(3)
+        run = fit(experiment, data, on_log=lambda *_: used.append(torch.get_num_threads()), progress=False, stop_after=6)
+        assert set(used) == {2} and run.config["threads"] == 2 and torch.get_num_threads() == 3
+        torch.set_num_threads(1)  # no more than there are
+        fit(experiment, data, on_log=lambda *_: used.append(torch.get_num_threads()), progress=False)
+        assert used[-1] == 1
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_kill_between_checkpoints_loses_nothing_of_the_result(small, home, monkeypatch):
     data, experiment = open_dataset(small), rung("adam", "smoke")
     whole = fit(experiment, data, progress=False)

@@ -102,7 +102,7 @@ def side_by_side(rounds: int) -> Measured:
     streets()  # made once, before there are several to make it
     with ProcessPoolExecutor(number, multiprocessing.get_context("spawn")) as pool:
         calls = {"one after another": lambda: pool.submit(_steps, number * STEPS, threads).result(),
-                 "side by side": lambda: [each.result() for each in [pool.submit(_steps, STEPS, threads // number) for _ in range(number)]]}
+                 "side by side": lambda: [each.result() for each in [pool.submit(_steps, STEPS, max(1, threads // number)) for _ in range(number)]]}
         return ratio(in_turn(calls, rounds, warm=2), *calls, said=f"{number} trainings of {STEPS} steps; together they have {threads} threads")
 
 

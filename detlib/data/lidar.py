@@ -242,7 +242,7 @@ def simulate(folder: str | Path, splits: tuple[str, ...] = ("train", "val"), sen
     settings = json.loads(json.dumps(settings))  # tuples become lists, as they are read
     there = _is_there(folder, settings, splits, images)
     with suppress(InUse) if there else nullcontext(), alone(folder, wait=not there):  # who adds another split does not keep from reading these
-        if known and "train_extended" in splits and not there:
+        if known and "train_extended" in splits and not (folder / "train_extended_annotations.json").exists():
             _claim(folder, settings)  # first, so that nothing is lent to data of other settings
             _lend(folder, known(settings), frames_per_clip)
         _complete(folder, settings, splits, sensor, processes, images, progress)
@@ -319,6 +319,9 @@ def _run(tasks: list[tuple], processes: int | None, progress: Callable[..., obje
         return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         waiting = [pool.submit(_clip, *task) for task in tasks]
-        for count, future in enumerate(as_completed(waiting), 1):
-            future.result()
-            progress(count, len(tasks))
+        try:
+            for count, future in enumerate(as_completed(waiting), 1):
+                future.result()
+                progress(count, len(tasks))
+        finally:
+            pool.shutdown(cancel_futures=True)  # after a stop, the clips under way and no more
