@@ -103,10 +103,11 @@ def test_what_could_not_be_trained_is_said_and_left_to_its_notebook(monkeypatch)
         side.end(rung("adam", "smoke", seed=4))
         side.look()
         assert said == ["adam, seed 4, was not trained ahead, so its notebook does it: memory is full"] and not side.running
-        side.todo = 2 * [rung("flip", "smoke")]
+        side.todo = [rung("flip", "smoke")]
         side.look()
         side.running[rung("flip", "smoke")][0].kill()
         side.running[rung("flip", "smoke")][0].wait()
+        side.todo = [rung("resnet", "smoke")]
         monkeypatch.setattr(ahead.subprocess, "Popen", lambda *_, **__: (_ for _ in ()).throw(OSError("no memory")))
         side.look()
         assert [text.rpartition(": ")[2] for text in said[1:]] == ["its process was ended (SIGKILL)", "no memory"] and side.trained == 0

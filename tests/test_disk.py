@@ -140,6 +140,7 @@ def test_a_second_process_says_so_and_stops_and_a_killed_one_blocks_nobody(data,
     first = SERVER.Process(target=hold, args=(folder, theirs))
     first.start()
     mine.recv()
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     with pytest.raises(InUse, match=rf"seed0: process {first.pid} on .* is at work on it; wait until it is done, or stop it"):
         fit(experiment, data, progress=False)
     assert main(["train", "adam", "--data", str(data.root), "--profile", "smoke"]) == 2
