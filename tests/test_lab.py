@@ -69,7 +69,7 @@ def lab(executed, browser, tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    settings = {"DETLIB_HOME": str(home), "DETLIB_PROFILE": "smoke", "DETLIB_PRECISION": "", "DETLIB_READERS": "1", "DETLIB_SEEDS": "2",
+    settings = {"DETLIB_HOME": str(home), "DETLIB_PROFILE": "smoke", "DETLIB_PRECISION": "", "DETLIB_READERS": "1", "DETLIB_SEEDS": "1",
                 "PYTHONPATH": str(HERE), **{f"JUPYTER_{name}_DIR": str(place / name) for name in ("CONFIG", "DATA", "RUNTIME")},
                 "JUPYTERLAB_SETTINGS_DIR": str(place / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(place / "workspaces")}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", f"--ServerApp.root_dir={work}",
