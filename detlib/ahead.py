@@ -98,7 +98,7 @@ class Ahead:
                 free = [n for n in notebooks[1:] if not self._missing(n) and self._room(n) == 1]
                 if free:
                     return free[0]
-            tell(f"waits for {', '.join(dict.fromkeys(e.rung for e in missing)) or 'a training under way'}")
+            tell(f"waits for {', '.join(dict.fromkeys(e.rung for e in missing)) or 'a training under way'},")
             time.sleep(PAUSE)
 
     def _room(self, beside: Path | None) -> int:
@@ -122,7 +122,7 @@ class Ahead:
             return
         self.todo = [e for e in dict.fromkeys(chain(*self.of.values())) if not _known(e, dataset)]
         if self.todo:
-            self.say(f"{len(self.todo)} trainings, {self.places} side by side (DETLIB_AT_ONCE=1: one after another, in the notebooks)")
+            self.say(f"Trainings: {len(self.todo)}, up to {self.places} side by side (DETLIB_AT_ONCE=1: one after another, in the notebooks)")
 
     def look(self, beside: Path | None = None) -> None:
         """Take notice of what has ended, and start the next where there is room beside the notebook that runs."""

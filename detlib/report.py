@@ -195,6 +195,7 @@ def workbook(notebooks: list[Path], out: Path, data: str = DEFAULTS[0], profile:
     is not run again, so that calling again goes on where a call stopped.
     """
     notebooks, out = [Path(n) for n in notebooks], Path(out)
+    places = 1 if (environment or {}).get("DETLIB_RUNS") == "reference" else at_once(profile, environment)
     where = str(Path(data).resolve()) if Path(data).is_dir() else data
     environment = {**(environment or {}), "DETLIB_DATA": where, "DETLIB_PROFILE": profile}
     label = re.sub(r"[^\w.-]+", "_", Path(where).name) or "data"
@@ -213,7 +214,7 @@ def workbook(notebooks: list[Path], out: Path, data: str = DEFAULTS[0], profile:
         entries[notebook] = _keep(out, replace(entry, kept=False, **_headline(notebook)))
     index(out)
     again = [notebook for notebook in notebooks if _runs_key(notebook, environment)]  # at the end, where a later notebook has trained something
-    with Ahead(1 if environment.get("DETLIB_RUNS") == "reference" else at_once(profile, environment), where, environment, echo) as ahead:
+    with Ahead(places, where, environment, echo) as ahead:
         left = list(notebooks)
         while left or again:
             notebook = left[0] if left else again.pop(0)

@@ -230,7 +230,7 @@ def workbook(data: str | None, profile: str | None, invalid: str | None, seeds: 
                                                      *(["--invalid", invalid] if invalid else [])], lambda: beside(apidoc.write))
     else:
         code = report.workbook(notebooks or benchmark.notebooks(), out, data=data, profile=profile_name(profile), environment=given)
-        if not notebooks or not (out / "api").is_dir():
+        if code != report.INTERRUPTED and (not notebooks or not (out / "api").is_dir()):
             beside(apidoc.write)
     beside(report.index)
     return code

@@ -87,7 +87,7 @@ def test_one_that_measures_has_the_machine_for_itself(tmp_path):
         def tell(what):
             told.append(what)
             side.end(flip)
-        assert side.next([waits, quiet], tell) == waits and told == ["waits for flip"]
+        assert side.next([waits, quiet], tell) == waits and told == ["waits for flip,"]
         side.todo = [rung("adam", "smoke")]
         assert side.next([quiet], told.append) == quiet and not side.running
         side.look(quiet)
@@ -132,7 +132,7 @@ def test_a_workbook_finds_its_trainings_done(tmp_path, home, small, monkeypatch)
     assert report.workbook(books, tmp_path / "out", data=str(small), profile="smoke", echo=said.append) == 1
     shown = [json.loads((tmp_path / "out" / ".executed" / f"{n}+small+smoke.ipynb").read_text())["cells"][0]["outputs"][0]["text"] for n in (0, 1)]
     assert [text.split() for text in map("".join, shown)] == [[], ["adam", "baseline"]]
-    assert any("2 trainings, 2 side by side" in line for line in said) and not any("not trained ahead" in line for line in said)
+    assert any("Trainings: 2, up to 2 side by side" in line for line in said) and not any("not trained ahead" in line for line in said)
     data = runs.open_data(small, "smoke")
     for name in ("baseline", "adam"):
         assert runs.find_run(rung(name, "smoke"), data).config["threads"] == 2

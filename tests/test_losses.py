@@ -4,6 +4,7 @@ import torch
 from torch.nn.functional import cross_entropy, smooth_l1_loss
 from torchvision.ops import sigmoid_focal_loss
 
+from detlib.experiments import KNOWN
 from detlib.models.losses import classification_loss, detection_loss, focal_loss, hard_negative_loss, hard_negatives
 
 
@@ -30,7 +31,7 @@ def test_hard_negatives_by_hand():
 
 def test_a_batch_without_objects_has_a_finite_loss_and_gradient():
     logits, deltas = torch.randn(2, 20, 4, requires_grad=True), torch.randn(2, 20, 4, requires_grad=True)
-    for kind in ("hard_negatives", "focal"):
+    for kind in KNOWN["loss"]:
         parts = detection_loss(logits, deltas, torch.zeros(2, 20, dtype=torch.long), torch.zeros(0, 4), kind)
         total = parts["classes"] + parts["boxes"]
         total.backward()

@@ -84,7 +84,7 @@ EXERCISES = (
              "three of its seven gains cannot be credited to what they are named after. That is why every row here replaces one setting.",
              pointers={"a": "mirroring is all that it changed.", "c": "the loss is all that it changed.",
                        "d": "the convolutions before each head are all that it changed.",
-                       "e": "it changed one thing. (That it changed nothing in effect is another matter: notebook 04.)"}),
+                       "e": "first values are all that it changed. (What of them is felt is another matter: notebook 04.)"}),
     Exercise("changed", _changed,
              ("Go over the names of the settings, not over their places: two rows may list them in another order.",
               "A name that only one row has is a difference too, even when its value is None. `a.keys() | b.keys()` holds all names.",
