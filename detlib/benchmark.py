@@ -123,17 +123,13 @@ def loader_costs(dataset: Dataset, images: int = 8, rounds: int = 7) -> pd.DataF
     parts["stack"] = ("batch", lambda k: pad([samples[k][0]], spec.strides[-1]))
     parts[MATCH] = ("matching", lambda k: targets(grid, [samples[k][1]], [samples[k][2]]))
     seconds: dict[str, list[float]] = {name: [] for name in parts}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with machine.threads(1):
         for _ in range(rounds + 1):
             for name, (_, call) in parts.items():
                 start = time.perf_counter()
                 for k in range(len(samples)):
                     call(k)
                 seconds[name].append((time.perf_counter() - start) / len(samples))
-    finally:
-        torch.set_num_threads(threads)
     table = pd.DataFrame({name: 1000 * np.array(values[1:]) for name, values in seconds.items()})
     table = pd.DataFrame({"group": {name: group for name, (group, _) in parts.items()}, "ms": table.median(), "least": table.min(),
                           "most": table.max()})

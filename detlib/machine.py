@@ -4,9 +4,9 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +92,17 @@ def devices() -> list[torch.device]:
 def machine_name(device: torch.device) -> str:
     """A device in one line."""
     return describe() if device.type == "cpu" else f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """So many threads for what torch computes, and afterwards as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def memory_gib() -> float | None:

@@ -11,7 +11,7 @@ import torch
 from . import runs
 from .anchors import STRIDES, AnchorSpec
 from .files import write_json
-from .machine import devices
+from .machine import devices, threads
 from .predict import finished_run
 from .train import configuration, train_run
 
@@ -30,16 +30,11 @@ def rerun(folder: str | Path, data: str | None = None, invalid: str | None = Non
     if changed := runs.config_differences(config, now):
         raise ValueError(f"{run.folder}: it cannot be repeated here: {'; '.join(changed)}. Bring back the data and settings of its config.json; "
                          "name the data with --data")
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(config.get("threads", threads))
-        with tempfile.TemporaryDirectory(prefix="detlib-rerun-") as scratch:
-            again = runs.Run(Path(scratch) / "run", run.experiment)
-            write_json(again.folder / "config.json", config)
-            train_run(again, dataset, spec, devices()[-1], progress=progress)
-            return _compared(run, again) | {"notes": _notes(config)}
-    finally:
-        torch.set_num_threads(threads)
+    with threads(config.get("threads", torch.get_num_threads())), tempfile.TemporaryDirectory(prefix="detlib-rerun-") as scratch:
+        again = runs.Run(Path(scratch) / "run", run.experiment)
+        write_json(again.folder / "config.json", config)
+        train_run(again, dataset, spec, devices()[-1], progress=progress)
+        return _compared(run, again) | {"notes": _notes(config)}
 
 
 def _compared(then: runs.Run, now: runs.Run) -> dict[str, Any]:

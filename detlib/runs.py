@@ -62,9 +62,9 @@ def open_data(data: str | Path | None = None, profile: str | None = None, splits
     """A data set by name or folder; None is DETLIB_DATA, else `simulated`, which is made when it is not there yet.
 
     `splits` are those that simulated data must have; `images=False` makes their annotations only, and those of the extended split are taken from
-    the reference run where it knows them. A folder is read as it is; `invalid`
-    ('raise', 'drop' or 'clip'; None is DETLIB_INVALID, else 'raise') is what happens to boxes that cannot be used, and
-    `reading` what the folder leaves open (clips, panorama, form, classes, splits, seed; see `folder.open_dataset`).
+    the reference run where it knows them. A folder is read as it is; `invalid` ('raise', 'drop' or 'clip'; None is DETLIB_INVALID, else 'raise') is
+    what happens to boxes that cannot be used, and `reading` what the folder leaves open (clips, panorama, form, classes, splits, seed; see
+    `folder.open_dataset`).
     """
     data, profile = str(data or os.environ.get("DETLIB_DATA") or "simulated"), profile_name(profile)
     if data == "simulated":

@@ -8,7 +8,7 @@ import threading
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from .data.loader import Batch, Cache, TrainBatches, channel_statistics
 from .evaluate.coco import evaluate
 from .experiments import LADDER, NULL, OPTIMIZERS, Experiment, Profile, parse, profile_name, seed_count
 from .files import alone, write_atomic, write_json, writing
-from .machine import devices, precision_here, readers_here
+from .machine import devices, precision_here, readers_here, threads
 from .models.detector import Detector, build
 from .models.pretrained import start_from_imagenet_
 from .models.transfer import start_from_
@@ -54,32 +54,18 @@ def fit(experiment: Experiment, dataset: Dataset, on_log: OnLog | None = None, p
         raise ValueError(f'augment="flip_roll" with {dataset.name}: a roll is right for panoramas alone; take "flip", or say "panorama": true in '
                          "dataset.json where the first and the last column are neighbours")
     device = devices()[-1]
-    folder = runs.run_folder(experiment, dataset)
-    with distributed.processes(device), _alone(folder) if distributed.rank() == 0 else nullcontext(), writing(folder):
+    folder, wait = runs.run_folder(experiment, dataset), "ipykernel" in sys.modules
+    with distributed.processes(device), alone(folder, wait) if distributed.rank() == 0 else nullcontext(), writing(folder):
         spec = distributed.first_then_others(lambda: runs.anchor_set(experiment, dataset))
         run = distributed.first_then_others(
             lambda: runs.open_run(experiment, dataset, configuration(experiment, dataset, spec), precision_here(device)))
         if distributed.rank() == 0:
             run.tidy()
         if not run.finished:
-            with _threads(run.config.get("threads")):
+            here = torch.get_num_threads()
+            with threads(min(run.config.get("threads", here), here)):  # as it was begun, so that it goes on to the same result
                 train_run(run, dataset, spec, device, on_log, progress, stop_after)
     return run
-
-
-def _alone(folder: Path) -> AbstractContextManager[None]:
-    return alone(folder, wait="ipykernel" in sys.modules)
-
-
-@contextmanager
-def _threads(begun_with: int | None) -> Iterator[None]:
-    """As many threads as a run was begun with, where there are more: so it goes on to the same result."""
-    here = torch.get_num_threads()
-    torch.set_num_threads(min(begun_with or here, here))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(here)
 
 
 def train_run(run: runs.Run, dataset: Dataset, spec: AnchorSpec, device: torch.device, on_log: OnLog | None = None, progress: bool = True,

@@ -150,7 +150,7 @@ def _workbook(home: Path) -> float:
 
 
 def workbook_minutes(rounds: int) -> Measured:
-    """`make workbook` from nothing: all ten notebooks, the data made, one seed of every row trained; once, it takes its time."""
+    """`make workbook` from nothing: all ten notebooks, the data made, one seed of every row trained; once."""
     home = folder() / "workbook"
     shutil.rmtree(home, ignore_errors=True)
     return Measured([_workbook(home) / 60], {}, "once")
