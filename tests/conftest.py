@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lab import served
 from PIL import Image
 
 HERE = Path(__file__).resolve().parents[1]
@@ -13,8 +14,8 @@ CHROMIUM = Path("/usr/bin/chromium")
 REAL = HERE.parent / "shared" / "tdt4265_2022"
 SLOW = {f"test_{name}" for name in (  # files that train much, start processes or browsers, or read thousands of boxes
     "ahead", "anchor_sets", "apidoc", "boxes_anchors", "comparison", "cost", "disk", "distributed", "fitting", "fuzz", "house", "kills", "lab",
-    "lidar", "mistakes", "notebooks_on_data", "onnx", "pages", "plots_data", "proofs", "reference", "report", "rerun", "starts", "strips", "studio",
-    "train", "untrusted", "video")}
+    "lab_later", "lidar", "mistakes", "notebooks_on_data", "onnx", "pages", "plots_data", "proofs", "reference", "report", "rerun", "starts",
+    "strips", "studio", "train", "untrusted", "video")}
 
 
 def pytest_itemcollected(item):
@@ -24,11 +25,8 @@ def pytest_itemcollected(item):
 
 
 def pytest_collection_modifyitems(items):
-    """What takes longest comes first, so that processes that share the tests, file by file, begin with a file of these each.
-
-    JupyterLab's, which wait for the executed workbook, stay where they are.
-    """
-    items.sort(key=lambda item: not item.path.stem.startswith("test_notebooks"))
+    """The executed workbook comes first, and what takes long and waits for it, JupyterLab in two files, last: so two processes end together."""
+    items.sort(key=lambda item: item.path.stem.startswith("test_lab") - item.path.stem.startswith("test_notebooks"))
 
 
 @pytest.fixture
@@ -67,6 +65,13 @@ def browser():
     """One browser for each file: while it runs, no other event loop can be started in this process."""
     with chromium() as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def lab(executed, browser, tmp_path_factory):
+    """JupyterLab over the executed workbook's home: its address, token and process."""
+    with served(executed[0], tmp_path_factory.mktemp("lab")) as found:
+        yield found
 
 
 def coco(images, annotations, categories=("car", "person")):
