@@ -118,7 +118,8 @@ def test_typical_wrong_answers(name):
     assert len(WRONG[name]) >= 5
     for k, answer in enumerate(WRONG[name]):
         said = verdict(EXERCISES[name], answer, name)
-        assert said.startswith("Not yet: ") and len(said.splitlines()) <= 2, f"{name}, wrong answer {k}: {said}"
+        assert said.startswith("Not yet: ") and said.endswith(f'\nhint("{name}") helps, one step at a time.'), f"{name}, wrong answer {k}: {said}"
+        assert [line[:11] for line in said.splitlines()[1:-1]] == ["Its input: "] * (not isinstance(EXERCISES[name].reference, str | float)), said
     one = EXERCISES[name]
     if isinstance(one.reference, str):
         assert set(one.pointers).isdisjoint(one.reference) and len(one.pointers) + len(one.reference) >= 6
@@ -172,7 +173,7 @@ def test_nothing_is_raised(name, capsys):
     for answer in [*STRANGE, *[(one, one) for one in STRANGE]]:
         assert check(name, answer) is None
         said = capsys.readouterr().out.replace("printed\n", "")
-        assert said.startswith(("Not yet: ", "Not done yet: ")) and len(said.splitlines()) <= 2, said
+        assert said.startswith(("Not yet: ", "Not done yet: ")) and len(said.splitlines()) <= 3, said
 
 
 def test_not_done_by_a_hole_a_promise_or_half():
@@ -185,6 +186,15 @@ def test_not_done_by_a_hole_a_promise_or_half():
     assert verdict(EXERCISES["encode-decode"], (encode, later)) == "Not done yet: the second function, it raises NotImplementedError."
     assert verdict(EXERCISES["encode-decode"], (encode, decode)).startswith("Well done")
     assert verdict(EXERCISES["two-changes"], None).startswith("Not done yet") and verdict(EXERCISES["flip-cost"], ...).startswith("Not done yet")
+
+
+def test_the_input_is_shown():
+    """As numbers where they are few, so that it can be typed in."""
+    said = {name: verdict(EXERCISES[name], WRONG[name][k], name).splitlines()[1] for name, k in (("iou", 0), ("hard-negatives", 0), ("fpn-merge", 0))}
+    assert said["iou"] == "Its input: tensor [[10.0, 10.0, 30.0, 20.0]], tensor [[20.0, 10.0, 40.0, 20.0]]"
+    assert said["hard-negatives"].endswith("0.2], tensor [False, False, True, False, False, False, False, False]")
+    assert said["fpn-merge"].startswith("Its input: [tensor of shape (1, 4, 8), tensor [[[0.0, 0.0, 0.0, 0.0],"), "lists of tensors, too"
+    assert verdict(EXERCISES["two-changes"], WRONG["two-changes"][0], "two-changes").count("\n") == 1, "letters have none"
 
 
 def test_what_differs_is_said():

@@ -13,6 +13,7 @@ from torch import Tensor
 
 SECONDS = 5.0  # that a function has for one input
 LONGEST = 160  # letters of an error that are shown
+NUMBERS = 16  # of an array that is shown; a larger one is its shape
 NOT_DONE, NOT_YET, DONE = "Not done yet", "Not yet", "Well done"
 
 
@@ -48,17 +49,23 @@ class Exercise:
 
 
 def verdict(exercise: Exercise, answer: object, name: str = "") -> str:
-    """What is said about an answer, a line or two; never raises."""
+    """What is said about an answer; never raises. With the name to `check` also, in a line each, on which input it failed, and that there are hints."""
+    case: list[Case] = []
     try:
         if isinstance(exercise.reference, str):
             state, sentence = _letters(exercise, answer)
         elif isinstance(exercise.reference, float):
             state, sentence = _number(exercise, answer)
         else:
-            state, sentence = _functions(exercise, answer)
+            state, sentence, *case = _functions(exercise, answer)
     except BaseException as error:  # an answer may be an object that raises whatever one asks of it
         state, sentence = NOT_YET, f"the answer cannot be compared ({type(error).__name__})."
-    return f"{state}: {sentence}" + (f'\nhint("{name}") helps, one step at a time.' if state == NOT_DONE and name else "")
+    lines = [f"{state}: {sentence}"]
+    if name and state == NOT_YET and case:
+        lines.append(f"Its input: {', '.join(map(_shown, case[0].args))}")
+    if name and state != DONE:
+        lines.append(f'hint("{name}") helps, one step at a time.')
+    return "\n".join(lines)
 
 
 def _letters(exercise: Exercise, answer: object) -> tuple[str, str]:
@@ -94,7 +101,7 @@ def _number(exercise: Exercise, answer: object) -> tuple[str, str]:
     return NOT_YET, f"got {value:,.10g}, {_correction(value, exercise.reference)}."
 
 
-def _functions(exercise: Exercise, answer: object) -> tuple[str, str]:
+def _functions(exercise: Exercise, answer: object) -> tuple[str, str] | tuple[str, str, Case]:
     references = exercise.reference if isinstance(exercise.reference, tuple) else (exercise.reference,)
     answers = answer if isinstance(answer, tuple | list) else (answer,)
     if any(one is None or one is Ellipsis for one in answers):
@@ -112,14 +119,14 @@ def _functions(exercise: Exercise, answer: object) -> tuple[str, str]:
         except NotImplementedError:
             return NOT_DONE, f"{which}it raises NotImplementedError."
         except _TooLong:
-            return NOT_YET, f"{which}on {case.what}, it does not come to an end within {SECONDS:g} s."
+            return NOT_YET, f"{which}on {case.what}, it does not come to an end within {SECONDS:g} s.", case
         except BaseException as error:  # SystemExit, too: the notebook goes on
-            return NOT_YET, f"{which}on {case.what}, it raised {_said(error)}."
+            return NOT_YET, f"{which}on {case.what}, it raised {_said(error)}.", case
         if got is None or got is Ellipsis:
-            return NOT_YET if case.part in tried else NOT_DONE, f"{which}on {case.what}, it returns nothing."
+            return NOT_YET if case.part in tried else NOT_DONE, f"{which}on {case.what}, it returns nothing.", case
         tried.add(case.part)
         if differs := _difference(got, references[case.part](*(case.args if case.known is None else case.known)), exercise):
-            return NOT_YET, f"{which}on {case.what}, {differs}."
+            return NOT_YET, f"{which}on {case.what}, {differs}.", case
     return DONE, exercise.insight
 
 
@@ -188,6 +195,18 @@ def _kind(value: object) -> str:
         return f"the text {value[:30]!r}"
     name = type(value).__name__
     return f"a{'n' * (name[:1] in 'aeiou')} {name}" + (f" of {len(value)}" if isinstance(value, list | tuple) else "")
+
+
+def _shown(value: object) -> str:
+    """An argument in few letters: its numbers, or its shape where they are many or none."""
+    if isinstance(value, Tensor | np.ndarray):
+        numbers = np.asarray(value)
+        numbers = numbers.astype(np.float64).round(4) if numbers.dtype.kind == "f" else numbers
+        return f"{'tensor' if isinstance(value, Tensor) else 'array'} " + (str(numbers.tolist()) if 0 < numbers.size <= NUMBERS else f"of shape {numbers.shape}")
+    if isinstance(value, list) and any(isinstance(one, Tensor) for one in value):
+        return f"[{', '.join(map(_shown, value))}]"
+    text = repr(value)
+    return text if len(text) <= LONGEST else _kind(value)
 
 
 def _said(error: BaseException) -> str:
