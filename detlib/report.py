@@ -135,13 +135,14 @@ async def _cell(client: NotebookClient, manager: AsyncKernelManager, cell: nbfor
             # nbclient sends an Output widget's state past asyncio, and pyzmq may then sleep on a reply that is there: look once.
             client.kc.shell_channel.socket.get(zmq.EVENTS)
         await task
-    except asyncio.CancelledError:  # Ctrl-C: the kernel is told, and its traceback belongs into the report
+    except asyncio.CancelledError:  # Ctrl-C: the kernel is told, and the report gets a sentence in place of its traceback
         await manager.interrupt_kernel()
         await asyncio.wait({task}, timeout=PATIENCE)
         if not task.done():
             task.cancel()
         elif not task.cancelled():
             task.exception()  # looked at, so that asyncio does not print it
+        cell.outputs = [o for o in cell.outputs if o.output_type != "error" or o.ename != "KeyboardInterrupt"]
         if not task.done() or not any(output.output_type == "error" for output in cell.outputs):
             _note(cell, "KeyboardInterrupt", "the run was interrupted here")
         raise

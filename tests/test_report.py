@@ -348,7 +348,7 @@ def test_ctrl_c_keeps_the_part_and_says_how_to_go_on(tmp_path):
         said, code = process.communicate(timeout=30)[0], process.returncode
     assert code == 130 and "Finished: 01_a (1 of 2)" in said
     body = (tmp_path / "out/02_b.html").read_text()
-    assert '<pre class="stdout">part' in body and "KeyboardInterrupt" in body
+    assert '<pre class="stdout">part' in body and "KeyboardInterrupt</span>: the run was interrupted here" in body and "Traceback" not in body
     assert "interrupted" in (tmp_path / "out/index.html").read_text()
 
 
