@@ -49,7 +49,8 @@ class Exercise:
 
 
 def verdict(exercise: Exercise, answer: object, name: str = "") -> str:
-    """What is said about an answer; never raises. With the name to `check` also, in a line each, on which input it failed, and that there are hints."""
+    """What is said about an answer; never raises. With the name to `check` also, in a line each, on which input it failed and that there are hints.
+    """
     case: list[Case] = []
     try:
         if isinstance(exercise.reference, str):
@@ -200,9 +201,10 @@ def _kind(value: object) -> str:
 def _shown(value: object) -> str:
     """An argument in few letters: its numbers, or its shape where they are many or none."""
     if isinstance(value, Tensor | np.ndarray):
-        numbers = np.asarray(value)
-        numbers = numbers.astype(np.float64).round(4) if numbers.dtype.kind == "f" else numbers
-        return f"{'tensor' if isinstance(value, Tensor) else 'array'} " + (str(numbers.tolist()) if 0 < numbers.size <= NUMBERS else f"of shape {numbers.shape}")
+        name, numbers = "tensor" if isinstance(value, Tensor) else "array", np.asarray(value)
+        if not 0 < numbers.size <= NUMBERS:
+            return f"{name} of shape {numbers.shape}"
+        return f"{name} {(numbers.astype(np.float64).round(4) if numbers.dtype.kind == 'f' else numbers).tolist()}"
     if isinstance(value, list) and any(isinstance(one, Tensor) for one in value):
         return f"[{', '.join(map(_shown, value))}]"
     text = repr(value)

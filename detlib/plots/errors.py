@@ -218,7 +218,8 @@ def found_shares(runs: Mapping[str, Sequence[Run]], dataset: Dataset, range_chan
     every = [run for of_rung in runs.values() for run in of_rung]
     seeds = "" if max((len(r) for r in runs.values()), default=0) > 1 else "; one training each, so the choice of seed is not in it"
     clips = len(dataset["val"].clips)
-    bars = f"{LEVEL:.0%} interval over {clips} clips ({RESAMPLES:,} resamples)" if clips > 1 else "one clip gives no interval"
+    bars = "one clip gives no interval" if clips < 2 else (
+        f"{LEVEL:.0%} interval over {clips} clips ({RESAMPLES:,} resamples), none where one clip holds all")
     note = _note(every, dataset, f"found: right class, IoU of at least 0.5, each rung at the score of its best F1; bars: {bars}{seeds}")
     seen = {name: [outcome(kept_detections(run, dataset), dataset["val"]) for run in of_rung] for name, of_rung in runs.items()}
     known = properties(dataset, "val", range_channel)
