@@ -43,6 +43,7 @@ PROFILES = {p.name: p for p in (
 
 # name -> class and arguments; the rates are the report's. SGD: its first model; AdamW: what it changed to, unsaid, in its anchor rung
 OPTIMIZERS = {"sgd": {"lr": 5e-3, "momentum": 0.9, "weight_decay": 5e-4}, "adamw": {"lr": 5e-4, "weight_decay": 5e-4}}
+CLIP_GRADIENT = 10.0  # norm: a longer gradient is shortened to it, in every row
 KNOWN = {
     "profile": tuple(PROFILES), "optimizer": tuple(OPTIMIZERS), "augment": ("none", "flip", "flip_roll"),
     "backbone": ("small", "resnet", "mobilenet"),
@@ -247,6 +248,7 @@ def settings(experiment: Experiment) -> pd.DataFrame:
     rows = {f.name: getattr(experiment, f.name) for f in fields(Experiment)}
     rows |= {f"optimizer: {k}": v for k, v in OPTIMIZERS[experiment.optimizer].items()}
     rows |= {f"profile: {f.name}": getattr(experiment.sizes, f.name) for f in fields(Profile) if f.name not in ("name", "clips", "sensor")}
+    rows["gradient: longest"] = CLIP_GRADIENT
     return pd.DataFrame({experiment.rung: {k: str(v) for k, v in rows.items()}})
 
 

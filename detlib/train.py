@@ -26,7 +26,7 @@ from .boxes import hw_of
 from .data.coco import Dataset, Split
 from .data.loader import Batch, Cache, TrainBatches, channel_statistics
 from .evaluate.coco import evaluate
-from .experiments import LADDER, NULL, OPTIMIZERS, Experiment, Profile, parse, profile_name, seed_count
+from .experiments import CLIP_GRADIENT, LADDER, NULL, OPTIMIZERS, Experiment, Profile, parse, profile_name, seed_count
 from .files import alone, write_atomic, write_json, writing
 from .machine import devices, precision_here, readers_here, threads
 from .models.detector import Detector, build
@@ -35,7 +35,6 @@ from .models.transfer import start_from_
 from .options import training
 from .predict import autocast, check_classes, load_detector, predict
 
-CLIP_GRADIENT = 10.0  # norm
 CHECKPOINT_SECONDS = 20  # at most this much work is done again after a kill
 OnLog = Callable[[dict, runs.Run], None]
 

@@ -260,10 +260,11 @@ def test_the_bias_alone_has_no_effect_but_the_report_changed_more():
     assert "this bias alone leaves the softmax" in said and "loss" not in said
 
 
-def test_about_a_hundred_is_taken_as_such():
-    for frames in (17_400, 17_450, 17_454.5, 17_455, 17_500):
-        assert verdict(EXERCISES["extended-frames"], frames).startswith("Well done: eleven times the 1,604 frames")
-    assert round(EXERCISES["extended-frames"].reference / 1604) == 11
+def test_what_fits_eleven_passes_is_right():
+    for frames in (6000 * 32 / 11, 17_500, 16_500, 6000 * 32 / 12):
+        assert verdict(EXERCISES["extended-frames"], frames).startswith("Well done: ten to eleven times the 1,604 frames")
+    assert [round(6000 * 32 / passes / 1604) for passes in (12, 11)] == [10, 11]
+    assert verdict(EXERCISES["extended-frames"], 18_300) == "Not yet: got 18,300, a smaller one is right.", "near no number that is spoken of"
     assert verdict(EXERCISES["extended-frames"], 17_600) == "Not yet: 17,600 is 11 passes over the *old* split.", "1,604 x 11, rounded alike"
 
 

@@ -9,8 +9,8 @@ import torch
 from detlib import runs, train
 from detlib.data.folder import open_dataset
 from detlib.data.loader import TrainBatches, pad
-from detlib.experiments import OPTIMIZERS, PROFILES, rung
-from detlib.train import CLIP_GRADIENT, TrainingDiverged, clip_gradient_, fit, make_optimizer, rate, validation_steps
+from detlib.experiments import CLIP_GRADIENT, OPTIMIZERS, PROFILES, rung
+from detlib.train import TrainingDiverged, clip_gradient_, fit, make_optimizer, rate, validation_steps
 
 
 def weights(run):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 SECONDS = 5.0  # that a function has for one input
 LONGEST = 160  # letters of an error that are shown
+POINTED = 5e-3  # relative: how near a number is to one of which something is said
 NUMBERS = 16  # of an array that is shown; a larger one is its shape
 NOT_DONE, NOT_YET, DONE = "Not done yet", "Not yet", "Well done"
 
@@ -97,7 +98,7 @@ def _number(exercise: Exercise, answer: object) -> tuple[str, str]:
     if np.isclose(value, exercise.reference, rtol=exercise.tolerance, atol=0):
         return DONE, exercise.insight
     for known, pointer in exercise.pointers.items():
-        if np.isclose(value, known, rtol=exercise.tolerance, atol=0):
+        if np.isclose(value, known, rtol=min(exercise.tolerance, POINTED), atol=0):
             return NOT_YET, f"{value:,.10g} is {pointer}"
     return NOT_YET, f"got {value:,.10g}, {_correction(value, exercise.reference)}."
 

@@ -65,7 +65,7 @@ def _trials() -> list[Case]:
 EXERCISES = (
     Exercise("fpn-merge", _merged,
              ("Begin at the coarsest level, the last of the list. It stays as it is.",
-              "Each finer level gets the level below *as merged*, twice as high and twice as wide, so that knowledge is handed down all the way.",
+              "Each finer level gets the next coarser one *as merged*, twice as high and wide, so that knowledge is handed down all the way.",
               "Nearest upsampling repeats each cell: `repeat_interleave(2, -2).repeat_interleave(2, -1)`."),
              "one lit cell of the coarsest map is a block of 4 x 4 cells on the finest: this is all that the pyramid adds, and section 2 shows it "
              "at work.", _maps),

@@ -77,11 +77,13 @@ EXERCISES = (
                       Case("twelve clips, one of which holds nine tenths", (np.array([99, *[1] * 11]),)),
                       Case("three clips of 3, 2 and 1", (np.array([3, 2, 1]),)),
                       Case("no objects", (np.zeros(4),))]),
-    Exercise("extended-frames", 6000 * 32 / 11,
-             ("How many images has it seen in 6,000 steps?", "An epoch is one pass over all frames. It says that there were 11 of them.",
-              "6,000 steps times 32 images, divided by 11 passes."),
-             "eleven times the 1,604 frames of the other rows, which were seen 20 times each in 1,000 steps. So it had more streets, six times the "
-             "steps and half the passes at once, and the gain belongs to all of these.", tolerance=0.0035,  # 17,400 to 17,500 for 17,455
+    Exercise("extended-frames", 16_750.0,
+             ("How many images has it seen in 6,000 steps?",
+              "An epoch is one pass over all frames. It says that there were 11 of them, and perhaps a part of the twelfth.",
+              "6,000 steps times 32 images, divided by 11 passes, or by up to 12 where the twelfth was begun."),
+             "ten to eleven times the 1,604 frames of the other rows, which were seen 20 times each in 1,000 steps. So it had more streets, six "
+             "times the steps and about half the passes at once, and the gain belongs to all of these.",
+             tolerance=0.045,  # 16,000 (12 passes) to 17,500 (11)
              pointers={6000 * 32: "the number of images seen; each frame was seen several times.",
                        6000 / 11: "the steps of one pass, each of 32 images.", 6000 * 11: "steps times passes, which is nothing.",
                        1604 * 11: "11 passes over the *old* split.", 6000 * 32 / 1604: "the number of passes, had the split been the old one."}),

@@ -87,7 +87,7 @@ def report_table(rows: Sequence[Row], dataset: Dataset) -> pd.DataFrame:
     """The report's steps, from one model of its text to the next, and the same steps in our climb; its plots have one run each and no interval.
 
     Its baseline and its flip differ in the flip alone, as our adam and flip do. Its last two steps change more than ours: with the anchors also the
-    optimiser, with the data also the number of steps; and our extended row has fitted anchors.
+    optimiser, with the data also the number of steps and the validation split; and our extended row has fitted anchors.
     """
     found, table = {row.name: row.runs for row in rows}, {}
     for before, name in pairwise(REPORTED_MAP):
