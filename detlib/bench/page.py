@@ -42,7 +42,8 @@ BENCHMARKS = {b.name: b for b in (
     Benchmark("map_torchvision", "mAP after equal steps, against torchvision's RetinaNet", "times", 1, "higher", equal_steps.against_torchvision,
               slow=True),
     Benchmark("workbook_minutes", "make workbook from nothing, laptop profile", "min", 45, "lower", waiting.workbook_minutes, slow=True,
-              cause="most of it is training: one run of every row and of a few variants; then the label audit and the extended split's pictures"),
+              cause="three quarters of the processors' time are trainings of 1,000 steps and three validations each, two at once; the rest is mostly "
+              "the audit, what is measured alone, and figures"),
     Benchmark("workbook_again_seconds", "make workbook where nothing has changed", "s", 60, "lower", waiting.workbook_again, slow=True))}
 GROWTH = "growth"
 STYLE = """.bench{max-width:1180px;margin:0 auto;padding:24px}.bench img{width:100%;background:#fff}
