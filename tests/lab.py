@@ -97,6 +97,27 @@ class Opened:
         self.page.close()
 
 
+def move_the_frame_browser(opened):
+    """Buttons, slider and lists of a frame browser each bring another picture."""
+    panel = opened.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+    picture = panel.locator(".widget-image").first
+    picture.scroll_into_view_if_needed()
+
+    def changes(act):
+        before = picture.get_attribute("src")
+        act()
+        opened.page.wait_for_function("([image, before]) => image.src !== before", arg=[picture.element_handle(), before], timeout=20_000)
+
+    changes(lambda: panel.get_by_role("button", name="next").first.click())
+    changes(lambda: panel.get_by_role("button", name="previous").first.click())
+    handle = panel.locator(".widget-slider .noUi-handle").first
+    handle.focus()
+    changes(lambda: opened.page.keyboard.press("ArrowRight"))
+    lists = panel.locator(".widget-dropdown select")
+    changes(lambda: lists.nth(0).select_option(index=1))
+    changes(lambda: lists.nth(2).select_option(index=1))
+
+
 def runs_in(browser, lab, path, played=None):
     """A notebook runs without an error, is pictured in both themes, and `played(opened)` moves what moves in it; no request leaves loopback."""
     opened = Opened(browser, lab, path.name)

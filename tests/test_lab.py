@@ -6,7 +6,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from lab import NOTEBOOKS, Opened, runs_in
+from lab import NOTEBOOKS, Opened, move_the_frame_browser, runs_in
 
 ADD = """async code => {
     const app = window.jupyterapp, panel = app.shell.currentWidget;
@@ -25,27 +25,6 @@ data = open_data()
 run = fit(rung("baseline", steps=150, seed=5), data, on_log=LiveTraining(), progress=False)
 print(run.finished)"""
 STATUS = "() => window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.status"
-
-
-def move_the_frame_browser(opened):
-    """Buttons, slider and lists of notebook 01 each bring another picture."""
-    panel = opened.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
-    picture = panel.locator(".widget-image").first
-    picture.scroll_into_view_if_needed()
-
-    def changes(act):
-        before = picture.get_attribute("src")
-        act()
-        opened.page.wait_for_function("([image, before]) => image.src !== before", arg=[picture.element_handle(), before], timeout=20_000)
-
-    changes(lambda: panel.get_by_role("button", name="next").first.click())
-    changes(lambda: panel.get_by_role("button", name="previous").first.click())
-    handle = panel.locator(".widget-slider .noUi-handle").first
-    handle.focus()
-    changes(lambda: opened.page.keyboard.press("ArrowRight"))
-    lists = panel.locator(".widget-dropdown select")
-    changes(lambda: lists.nth(0).select_option(index=1))
-    changes(lambda: lists.nth(2).select_option(index=1))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS[:5], ids=lambda p: p.stem)
