@@ -15,7 +15,7 @@ import pytest
 HERE = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((HERE / "notebooks").glob("*.ipynb"))
 SCREENSHOTS = HERE / "outputs" / "screenshots"
-TALLEST = 15_000  # px of a picture of a whole notebook
+TALLEST = 15_000  # px of a picture; of a longer notebook there are several
 OPEN = """async path => {
     const app = window.jupyterapp;
     await app.restored;
@@ -29,12 +29,13 @@ OPEN = """async path => {
 }"""
 RUN = "async () => { await window.jupyterapp.commands.execute('notebook:run-all-cells'); }"
 CONTENT = "() => window.jupyterapp.shell.currentWidget.content.model.toJSON()"
-HEIGHT = "() => document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden) .jp-WindowedPanel-outer').scrollHeight"
-TOP = """() => {
-    const panel = window.jupyterapp.shell.currentWidget;
-    panel.content.activeCellIndex = 0;
-    document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden) .jp-WindowedPanel-outer').scrollTop = 0;
-}"""
+OUTER = "document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden) .jp-WindowedPanel-outer')"
+HEIGHT = f"() => {OUTER}.scrollHeight"
+GO = f"""top => {{
+    window.jupyterapp.shell.currentWidget.content.activeCellIndex = 0;
+    {OUTER}.scrollTop = top;
+    return {OUTER}.clientHeight;
+}}"""
 PICTURES = """() => [...document.querySelectorAll('.jp-NotebookPanel:not(.lm-mod-hidden) .jp-OutputArea img')]
     .filter(image => !image.complete || !image.naturalWidth).length"""
 
@@ -130,11 +131,14 @@ def runs_in(browser, lab, path, played=None):
     for theme, width in (("Light", 1280), ("Dark", 1920)):
         opened.page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", f"JupyterLab {theme}")
         opened.page.set_viewport_size({"width": width, "height": 900})  # the height of a notebook is at least the window's
-        opened.page.set_viewport_size({"width": width, "height": min(TALLEST, int(opened.page.evaluate(HEIGHT)) + 200)})
-        opened.page.evaluate(TOP)
-        opened.page.wait_for_timeout(1500)
-        assert opened.page.evaluate(PICTURES) == 0, "a picture is empty"
-        opened.page.screenshot(path=SCREENSHOTS / f"lab_{path.stem}_{width}_{theme.lower()}.png")
+        tall = int(opened.page.evaluate(HEIGHT))
+        opened.page.set_viewport_size({"width": width, "height": min(TALLEST, tall + 200)})
+        seen = int(opened.page.evaluate(GO, 0))
+        for part, top in enumerate(range(0, tall, seen), start=1):
+            opened.page.evaluate(GO, top)
+            opened.page.wait_for_timeout(1500)
+            assert opened.page.evaluate(PICTURES) == 0, "a picture is empty"
+            opened.page.screenshot(path=SCREENSHOTS / f"lab_{path.stem}_{width}_{theme.lower()}{f'_{part}' if part > 1 else ''}.png")
     if played:
         opened.page.set_viewport_size({"width": 1280, "height": 900})
         played(opened)

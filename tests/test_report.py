@@ -336,7 +336,8 @@ def test_an_unreadable_notebook_does_not_stop_the_others(tmp_path):
 def test_ctrl_c_keeps_the_part_and_says_how_to_go_on(tmp_path):
     save(tmp_path / "01_a.ipynb", "# A", "1")
     save(tmp_path / "02_b.ipynb", "# B", "print('part')", "import pathlib, time; pathlib.Path('begun').touch(); time.sleep(300)")
-    call = "import pathlib, detlib.report as r; raise SystemExit(r.workbook(sorted(pathlib.Path().glob('*.ipynb')), pathlib.Path('out')))"
+    call = ("import pathlib, signal, detlib.report as r; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # else ignored in a background
+            "raise SystemExit(r.workbook(sorted(pathlib.Path().glob('*.ipynb')), pathlib.Path('out')))")
     with subprocess.Popen([sys.executable, "-u", "-c", call], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
         for _ in range(600):
             if (tmp_path / "begun").exists():
