@@ -131,14 +131,14 @@ def runs_in(browser, lab, path, played=None):
     for theme, width in (("Light", 1280), ("Dark", 1920)):
         opened.page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", f"JupyterLab {theme}")
         opened.page.set_viewport_size({"width": width, "height": 900})  # the height of a notebook is at least the window's
-        tall = int(opened.page.evaluate(HEIGHT))
-        opened.page.set_viewport_size({"width": width, "height": min(TALLEST, tall + 200)})
-        seen = int(opened.page.evaluate(GO, 0))
-        for part, top in enumerate(range(0, tall, seen), start=1):
-            opened.page.evaluate(GO, top)
+        tall, top, part = int(opened.page.evaluate(HEIGHT)), 0, 1
+        while top < tall:
+            opened.page.set_viewport_size({"width": width, "height": min(TALLEST, tall - top + 200)})
+            seen = int(opened.page.evaluate(GO, top))
             opened.page.wait_for_timeout(1500)
             assert opened.page.evaluate(PICTURES) == 0, "a picture is empty"
             opened.page.screenshot(path=SCREENSHOTS / f"lab_{path.stem}_{width}_{theme.lower()}{f'_{part}' if part > 1 else ''}.png")
+            top, part = top + seen, part + 1
     if played:
         opened.page.set_viewport_size({"width": 1280, "height": 900})
         played(opened)
