@@ -16,6 +16,7 @@ HERE = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((HERE / "notebooks").glob("*.ipynb"))
 SCREENSHOTS = HERE / "outputs" / "screenshots"
 TALLEST = 15_000  # px of a picture; of a longer notebook there are several
+PANEL = ".jp-NotebookPanel:not(.lm-mod-hidden)"  # of the notebook in front
 OPEN = """async path => {
     const app = window.jupyterapp;
     await app.restored;
@@ -29,15 +30,14 @@ OPEN = """async path => {
 }"""
 RUN = "async () => { await window.jupyterapp.commands.execute('notebook:run-all-cells'); }"
 CONTENT = "() => window.jupyterapp.shell.currentWidget.content.model.toJSON()"
-OUTER = "document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden) .jp-WindowedPanel-outer')"
+OUTER = f"document.querySelector('{PANEL} .jp-WindowedPanel-outer')"
 HEIGHT = f"() => {OUTER}.scrollHeight"
 GO = f"""top => {{
     window.jupyterapp.shell.currentWidget.content.activeCellIndex = 0;
     {OUTER}.scrollTop = top;
     return {OUTER}.clientHeight;
 }}"""
-PICTURES = """() => [...document.querySelectorAll('.jp-NotebookPanel:not(.lm-mod-hidden) .jp-OutputArea img')]
-    .filter(image => !image.complete || !image.naturalWidth).length"""
+PICTURES = f"() => [...document.querySelectorAll('{PANEL} .jp-OutputArea img')].filter(image => !image.complete || !image.naturalWidth).length"
 
 
 @contextmanager
@@ -100,7 +100,7 @@ class Opened:
 
 def move_the_frame_browser(opened):
     """Buttons, slider and lists of a frame browser each bring another picture."""
-    panel = opened.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+    panel = opened.page.locator(PANEL)
     picture = panel.locator(".widget-image").first
     picture.scroll_into_view_if_needed()
 

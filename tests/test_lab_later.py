@@ -1,16 +1,15 @@
 """The second half of the course in JupyterLab, in a real browser; a file of its own, so that two processes share what takes longest."""
 import pytest
-from lab import NOTEBOOKS, move_the_frame_browser, runs_in
+from lab import NOTEBOOKS, PANEL, move_the_frame_browser, runs_in
 
-PANEL = ".jp-NotebookPanel:not(.lm-mod-hidden)"
 COMPARISON = f"document.querySelector('{PANEL} .comparison-browser').shadowRoot"
 COMPARED = f"[...{COMPARISON}.querySelectorAll('canvas')].map(canvas => canvas.toDataURL()).join()"
-STUDIO = "document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden) .anchor-studio').shadowRoot"
+STUDIO = f"document.querySelector('{PANEL} .anchor-studio').shadowRoot"
 
 
 def move_the_studio(opened):
     """Every slider and button of notebook 05's studio draws anew, and Python fits and saves."""
-    studio = opened.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .anchor-studio").first
+    studio = opened.page.locator(f"{PANEL} .anchor-studio").first
     studio.scroll_into_view_if_needed()
     opened.page.wait_for_function(f"() => Number({STUDIO}.host.dataset.drawn) > 0", timeout=30_000)
     moved = opened.page.evaluate(f"""async () => {{
