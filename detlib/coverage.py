@@ -47,13 +47,12 @@ def coverage(spec: AnchorSpec, boxes: Tensor, image_hw: tuple[int, int]) -> Cove
     if boxes.dim() != 2 or boxes.shape[1] != 4:
         raise ValueError(f"boxes of shape {tuple(boxes.shape)}: give (M, 4), the corners x1, y1, x2, y2 in px")
     image_hw = spec.padded(image_hw)
-    best, index = [], []
-    for chunk in boxes.float().split(CHUNK):
-        values, indices = best_by_shape(spec, chunk, image_hw).max(dim=0)  # over (S, M)
-        best.append(values)
-        index.append(indices)
+    best, index = torch.empty(len(boxes)), torch.empty(len(boxes), dtype=torch.long)
+    for start in range(0, len(boxes), CHUNK):  # into arrays made before: kept pieces between what comes and goes would break the memory up
+        part = slice(start, start + CHUNK)
+        best[part], index[part] = best_by_shape(spec, boxes[part].float(), image_hw).max(dim=0)  # over (S, M)
     level, shape = torch.tensor([(k, a) for k, shapes in enumerate(spec.shapes) for a in range(len(shapes))]).T
-    return Coverage(torch.cat(best), level[torch.cat(index)], shape[torch.cat(index)])
+    return Coverage(best, level[index], shape[index])
 
 
 def best_by_shape(spec: AnchorSpec, boxes: Tensor, image_hw: tuple[int, int]) -> Tensor:

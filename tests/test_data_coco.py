@@ -1,4 +1,6 @@
 """Reading COCO folders: what is kept, in which order, and what is refused with which sentence."""
+import contextlib
+import gc
 import json
 import math
 
@@ -119,6 +121,13 @@ def test_bad_folders_and_pictures(tmp_path):
         train.image(1)
     with pytest.raises(DataError, match="no val in this data"):
         open_dataset(tmp_path)["val"]
+
+
+def test_the_garbage_collector_runs_again_after_reading(small, tmp_path):
+    for folder in (small, tmp_path / "nowhere"):
+        with contextlib.suppress(DataError):
+            open_dataset(folder)
+        assert gc.isenabled()
 
 
 def test_subset_keeps_boxes_with_their_frames(small):

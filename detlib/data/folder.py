@@ -14,7 +14,7 @@ from .augment import LEAST_PART
 from .clips import clip_rule
 from .coco import ANNOTATIONS, COLOURS, COLUMNS, DataError, Dataset, Frame, Source, Split, clip_and_number, derive_size_limits, safe_name
 from .formats import read_folder
-from .reading import about_folder, bytes_of, check_entries, json_of, number, short
+from .reading import about_folder, bytes_of, check_entries, json_of, no_collection, number, short
 
 INVALID = ("raise", "drop", "clip")
 MOST_SIDE = 1_000_000  # px: no picture file is wider
@@ -23,6 +23,7 @@ SLACK = 1.0  # px over the edge that many tools round to: cut without a word
 PARTS = {"images": ("id", "file_name", "width", "height"), "annotations": ("id", "image_id", "category_id", "bbox"), "categories": ("id", "name")}
 
 
+@no_collection()
 def open_dataset(folder: str | Path, invalid: str = "raise", clips: str | None = None, panorama: bool | None = None, **reading: object) -> Dataset:
     """A data set's folder: `<split>_annotations.json` (COCO) and `dataset.json`, or any form that `formats.read_folder` knows.
 

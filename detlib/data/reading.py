@@ -2,10 +2,12 @@
 
 Each doubt is a DataError.
 """
+import gc
 import json
 import os
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -44,6 +46,18 @@ def lines_of(file: Path) -> list[str]:
         return bytes_of(file).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: not readable as text ({error}); write the file again") from None
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """The garbage collector waits: while much is read it would walk all of it again and again, and find nothing: lists of boxes have no cycles."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def json_of(file: Path) -> Any:

@@ -118,7 +118,7 @@ def match_detections(detections: Detections, split: Split, areas: dict[str, tupl
         ignored |= ~hit & ((area < low) | (area > high))[:, None]
         counts = np.stack([np.bincount(objects[~of_range, 0].astype(int), minlength=len(split)) for of_range in ignore])
         order = np.argsort(-detections.score[found], kind="stable")
-        result.append(ClassMatches(frame[order], detections.score[found][order], rank[order], hit[..., order], ignored[..., order], counts))
+        result.append(ClassMatches(frame[order], detections.score[found][order], rank[order], hit.take(order, -1), ignored.take(order, -1), counts))
     return result
 
 
