@@ -105,8 +105,8 @@ def page() -> list[dict]:
     parts.append(f"<table><tr><th>name</th><th>what</th><th>median</th><th>least to most</th><th>goal</th><th>measured on</th></tr>{rows}</table>")
     if found := kept(GROWTH):
         table = pd.DataFrame(found["table"])
-        parts.append("<h2>Growth</h2><p>Slopes are exponents between the two largest sizes: 1 is linear, 0 is no growth. Sorting makes n log n of n, "
-                     "and an array that leaves the processor's cache costs once more: both are hundredths of an exponent, as is a slow minute.</p>"
+        parts.append("<h2>Growth</h2><p>Slopes are exponents between the two largest sizes: 1 is linear, 0 is no growth. Sorting costs n log n, "
+                     "and arrays that the processor's cache cannot hold cost more: both add hundredths to an exponent, as does a slow minute.</p>"
                      + _picture(plots.growth(table, growth.slopes(table)), "seconds and memory against the size"))
     write_atomic(folder() / "index.html", offline.page("How fast it is", f'<div class="bench">{"".join(parts)}</div>', STYLE))
     return entries

@@ -45,12 +45,11 @@ def growth(table: pd.DataFrame, exponents: pd.DataFrame) -> Figure:
     figure, axes = sheet(2, len(tasks), 5.6, "How time and memory grow", "a process for each point; dashed: linear; axes logarithmic", sharex=True)
     for column, (task, part) in enumerate(tasks):
         part = part.sort_values("size")
-        for axis, name in ((axes[0][column], "seconds"), (axes[1][column], "MiB")):
+        for axis, name, head in ((axes[0][column], "seconds", f"{plain(task, 26)}\n"), (axes[1][column], "MiB", "")):
             size, value = part["size"].to_numpy(float), part[name].clip(lower=1.0 if name == "MiB" else 1e-4).to_numpy()
             axis.plot(size, value[0] * size / size[0], color=LIMIT, linestyle="--", linewidth=1)
             axis.plot(size, value, color=REACHED, marker="o", linewidth=1.8)
-            slope = exponents.loc[task, name]
-            axis.set(xscale="log", yscale="log", title=f"slope {slope:.2f}")
+            axis.set(xscale="log", yscale="log", title=f"{head}slope {round(exponents.loc[task, name], 2) + 0:.2f}")  # + 0: no -0.00
             axis.xaxis.set_major_locator(FixedLocator(list(size)))
             axis.xaxis.set_minor_locator(NullLocator())
             axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
@@ -58,8 +57,7 @@ def growth(table: pd.DataFrame, exponents: pd.DataFrame) -> Figure:
             axis.yaxis.set_major_locator(FixedLocator([d * 10.0**e for e in range(-5, 6) for d in (1, 3) if low <= d * 10.0**e <= high]))
             axis.yaxis.set_minor_locator(NullLocator())
             axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes[0][column].set_title(f"{plain(task, 26)}\nslope {exponents.loc[task, 'seconds']:.2f}")
-        axes[1][column].set_xlabel(f"1x: {part['of'].iloc[0]}", fontsize=8)
+        axes[1][column].set_xlabel(f"1x: {part['of'].iloc[0]}".replace(" on ", "\non "), fontsize=8)
     axes[0][0].set_ylabel("seconds")
     axes[1][0].set_ylabel("MiB above the start")
     return figure
