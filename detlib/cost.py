@@ -29,7 +29,7 @@ from .predict import autocast
 from .train import load_model
 
 CPU = torch.device("cpu")
-LONGEST = 1.0  # seconds of a batch, after which no larger one is tried
+LONGEST = 0.5  # seconds of a batch, after which no larger one is tried
 WARM_UP = 2  # rounds that are not counted: first calls choose kernels and fill caches
 BATCHES = (1, 2, 4, 8, 16, 32)  # the last is the report's
 PLAIN, FAST = "plain float32", "as used here"

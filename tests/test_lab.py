@@ -22,7 +22,7 @@ from detlib.train import fit
 from detlib.widgets.live import LiveTraining
 
 data = open_data()
-run = fit(rung("baseline", steps=150, seed=5), data, on_log=LiveTraining(), progress=False)
+run = fit(rung("baseline", steps=80, seed=5), data, on_log=LiveTraining(), progress=False)
 print(run.finished)"""
 STATUS = "() => window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.status"
 
