@@ -66,8 +66,11 @@ def clamped(spec: AnchorSpec, image_hw: tuple[int, int]) -> list[Tensor]:
     return [torch.tensor(shapes).clamp(max=torch.tensor(image_hw[::-1])) for shapes in spec.shapes]
 
 
-def nearest_iou(boxes: Tensor, sizes: Tensor, stride: int, image_hw: tuple[int, int]) -> Tensor:
-    """IoU (A, M) of boxes with each size (A, 2) in their nearest cell; `boxes` is (4, M) cxcywh px, columns for speed. Differentiable in both."""
+def nearest_iou(boxes: Tensor, sizes: Tensor, stride: int | Tensor, image_hw: tuple[int, int]) -> Tensor:
+    """IoU (A, M) of boxes with each size (A, 2) in their nearest cell; `boxes` is (4, M) cxcywh px, columns for speed. Differentiable in both.
+
+    The stride is one for all, or each size's (A, 1).
+    """
     cx, cy, w, h = boxes
     inter = nearest_overlap(cx, w, sizes[:, :1], stride, image_hw[1]) * nearest_overlap(cy, h, sizes[:, 1:], stride, image_hw[0])
     return inter / (w * h + sizes.prod(1, keepdim=True) - inter)

@@ -224,8 +224,8 @@ def _sampler(boxes: Tensor, weights: Tensor, seed: int) -> Callable[[], Tensor]:
 
 def _ious(boxes: Tensor, shapes: Sequence[Tensor], strides: Sequence[int], image_hw: tuple[int, int]) -> Tensor:
     """IoU (S, M) of boxes (4, M) cxcywh px with every level's shapes (A, 2) px, clamped to the image, in their nearest cells."""
-    limit = torch.tensor(image_hw[::-1])
-    return torch.cat([nearest_iou(boxes, torch.minimum(level, limit), stride, image_hw) for level, stride in zip(shapes, strides, strict=True)])
+    stride = torch.tensor(strides).repeat_interleave(torch.tensor([len(level) for level in shapes]))[:, None]
+    return nearest_iou(boxes, torch.minimum(torch.cat(list(shapes)), torch.tensor(image_hw[::-1])), stride, image_hw)
 
 
 def _choose(boxes: Tensor, image_hw: tuple[int, int], strides: Sequence[int], cells: Sequence[int], counts: Sequence[int] | None, budget: int | None,
