@@ -68,14 +68,15 @@ img,video,canvas,svg{max-width:100%;height:auto}
 .md code,.note code{background:var(--code);padding:.1em .35em;border-radius:4px}.md pre code{background:none;padding:0}
 pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.5}
 .code,.md pre{background:var(--code);border-radius:6px;padding:.65rem .95rem;margin-block:1rem .7rem}
-.code{position:relative;border-left:3px solid #b9c6d6}
-.md .highlight pre{margin:0}.time{position:absolute;right:.7rem;top:.35rem;font-size:.72rem;color:#8a929b}
+.code{border-left:3px solid #b9c6d6}
+.md .highlight pre{margin:0}.time{float:right;margin:-.3rem -.25rem .1rem 1rem;font-size:.72rem;color:#8a929b}
 summary{cursor:pointer;color:var(--soft);font-size:.85rem}
 .out{margin-block:.3rem 1.4rem}.out>*{margin-block:.6rem}.out pre{color:#30363d}
 .out pre.stderr{background:#fdf7ec;border-radius:6px;padding:.5rem .9rem}
 .out pre.error{background:#fdf1f0;border-left:3px solid #d1453b;border-radius:6px;padding:.65rem .95rem}
 @media screen{.out pre:not(.error){max-height:34rem;overflow:auto}}
 .wide{width:fit-content;min-width:min(var(--column),100%);max-width:100%!important;overflow-x:auto}.wide img{display:block}
+.plain{font-size:.88rem;overflow-wrap:anywhere}
 table{border:0;border-collapse:collapse;font-size:.86rem;line-height:1.4;margin:1rem 0;font-variant-numeric:tabular-nums}
 .wide>table,.wide>div>table{margin:.2rem 0}
 main th,main td{padding:.32rem .8rem;border:0;border-bottom:1px solid var(--rule);text-align:left;vertical-align:top}
@@ -299,7 +300,7 @@ class _Body:
             return f'<pre class="error">{ansi2html(trace)}</pre>'
         data = {kind: _text(value) for kind, value in output.get("data", {}).items()}
         if "text/html" in data:
-            return f'<div class="wide">{self.embed(data["text/html"])}</div>'
+            return f'<div class="{"wide" if "<" in data["text/html"] else "plain"}">{self.embed(data["text/html"])}</div>'
         for kind in PICTURES:
             if kind in data:
                 size = output.get("metadata", {}).get(kind, {})

@@ -1,6 +1,7 @@
 """Shared data: a small hand-made COCO folder, and the real frames where they are at hand."""
 import fcntl
 import json
+import os
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +17,7 @@ SLOW = {f"test_{name}" for name in (  # files that train much, start processes o
     "ahead", "anchor_sets", "apidoc", "boxes_anchors", "comparison", "cost", "disk", "distributed", "fitting", "fuzz", "house", "kills", "lab",
     "lab_later", "lidar", "mistakes", "notebooks_on_data", "onnx", "pages", "plots_data", "proofs", "reference", "report", "rerun", "starts",
     "strips", "studio", "train", "untrusted", "video")}
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each of a hundred processes compiles all modules for itself
 
 
 def pytest_itemcollected(item):

@@ -119,6 +119,17 @@ def move_the_frame_browser(opened):
     changes(lambda: lists.nth(2).select_option(index=1))
 
 
+def settled(page):
+    """The height px of the notebook in front, once it stays the same: a new theme or width is laid out bit by bit, and has none for a moment."""
+    tall = 0
+    for _ in range(60):
+        page.wait_for_timeout(300)
+        before, tall = tall, int(page.evaluate(HEIGHT))
+        if tall == before > 0:
+            return tall
+    pytest.fail(f"the notebook's height does not settle ({before}, {tall} px)")
+
+
 def runs_in(browser, lab, path, played=None):
     """A notebook runs without an error, is pictured in both themes, and `played(opened)` moves what moves in it; no request leaves loopback."""
     opened = Opened(browser, lab, path.name)
@@ -131,11 +142,11 @@ def runs_in(browser, lab, path, played=None):
     for theme, width in (("Light", 1280), ("Dark", 1920)):
         opened.page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", f"JupyterLab {theme}")
         opened.page.set_viewport_size({"width": width, "height": 900})  # the height of a notebook is at least the window's
-        tall, top, part = int(opened.page.evaluate(HEIGHT)), 0, 1
+        tall, top, part = settled(opened.page), 0, 1
         while top < tall:
             opened.page.set_viewport_size({"width": width, "height": min(TALLEST, tall - top + 200)})
             seen = int(opened.page.evaluate(GO, top))
-            opened.page.wait_for_timeout(1500)
+            opened.page.wait_for_timeout(1000)
             assert opened.page.evaluate(PICTURES) == 0, "a picture is empty"
             opened.page.screenshot(path=SCREENSHOTS / f"lab_{path.stem}_{width}_{theme.lower()}{f'_{part}' if part > 1 else ''}.png")
             top, part = top + seen, part + 1
