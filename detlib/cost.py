@@ -220,8 +220,8 @@ REPORT_TIMES = {"baseline": (130.88, 244.50), "flip": (131.51, 243.33), "fpn": (
 def runtime_table(speeds: pd.DataFrame, latencies: pd.DataFrame) -> pd.DataFrame:
     """The report's runtime table measured here, each column named for what it is, beside the report's own "Image Time".
 
-    From `throughput` with batches of the report's size and `latency`. Its "Image Time" is the time of a batch over its size: how many ms it takes
-    until the *next* image is done while 32 are under way, not how long one image takes.
+    From `throughput`, its largest batch (the report's size where the machine is fast enough), and `latency`. The report's "Image Time" is the time
+    of a batch over its size: how many ms it takes until the *next* image is done while 32 are under way, not how long one image takes.
     """
     rows = speeds[speeds["batch"] == speeds["batch"].max()].set_index("model")
     batch = int(rows["batch"].iloc[0])

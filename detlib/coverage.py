@@ -48,7 +48,7 @@ def coverage(spec: AnchorSpec, boxes: Tensor, image_hw: tuple[int, int]) -> Cove
         raise ValueError(f"boxes of shape {tuple(boxes.shape)}: give (M, 4), the corners x1, y1, x2, y2 in px")
     image_hw = spec.padded(image_hw)
     best, index = torch.empty(len(boxes)), torch.empty(len(boxes), dtype=torch.long)
-    for start in range(0, len(boxes), CHUNK):  # into arrays made before: kept pieces between what comes and goes would break the memory up
+    for start in range(0, len(boxes), CHUNK):  # into arrays made before: small results kept between large temporaries fragment the heap
         part = slice(start, start + CHUNK)
         best[part], index[part] = best_by_shape(spec, boxes[part].float(), image_hw).max(dim=0)  # over (S, M)
     level, shape = torch.tensor([(k, a) for k, shapes in enumerate(spec.shapes) for a in range(len(shapes))]).T

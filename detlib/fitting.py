@@ -233,7 +233,7 @@ def _choose(boxes: Tensor, image_hw: tuple[int, int], strides: Sequence[int], ce
     """Shapes of every level, picked one by one among widths x heights between the boxes' extremes."""
     ends = [(float(side.quantile(0.005)), float(side.quantile(0.995))) for side in boxes[2:].log()]
     pool = torch.cartesian_prod(*(torch.linspace(low - 0.1, high + 0.1, CANDIDATES).exp() for low, high in ends))  # (P, 2)
-    value = worth(_ious(boxes, [pool] * len(strides), strides, image_hw)).view(len(strides), len(pool), -1)  # (L, P, M)
+    value = torch.stack([worth(_ious(boxes, [pool], [stride], image_hw)) for stride in strides])  # (L, P, M), one after another: large
     best = worth(torch.zeros(boxes.shape[1]))
     chosen: list[list[Shape]] = [[] for _ in strides]
     price = torch.tensor(cells) ** PRICE

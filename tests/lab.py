@@ -120,7 +120,7 @@ def move_the_frame_browser(opened):
 
 
 def settled(page):
-    """The height px of the notebook in front, once it stays the same: a new theme or width is laid out bit by bit, and has none for a moment."""
+    """The height px of the notebook in front, once it stays the same: a new theme or width is laid out bit by bit, at first with a height of 0."""
     tall = 0
     for _ in range(60):
         page.wait_for_timeout(300)

@@ -10,6 +10,7 @@ import torch
 from conftest import coco, write_dataset
 from PIL import Image
 
+from detlib.data import folder as folder_module
 from detlib.data.coco import DataError, clip_and_number
 from detlib.data.folder import open_dataset
 from detlib.data.pictures import read_pixels
@@ -123,11 +124,23 @@ def test_bad_folders_and_pictures(tmp_path):
         open_dataset(tmp_path)["val"]
 
 
-def test_the_garbage_collector_runs_again_after_reading(small, tmp_path):
-    for folder in (small, tmp_path / "nowhere"):
+def test_the_garbage_collector_waits_while_a_folder_is_read(small, tmp_path, monkeypatch):
+    seen, read = [], folder_module.read_all
+
+    def watched(*arguments, **options):
+        seen.append(gc.isenabled())
+        return read(*arguments, **options)
+    monkeypatch.setattr(folder_module, "read_all", watched)
+    for place in (small, tmp_path / "nowhere"):
         with contextlib.suppress(DataError):
-            open_dataset(folder)
-        assert gc.isenabled()
+            open_dataset(place)
+        assert seen.pop() is False and gc.isenabled()
+    gc.disable()  # as a caller may have done
+    try:
+        open_dataset(small)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_subset_keeps_boxes_with_their_frames(small):

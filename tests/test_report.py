@@ -104,6 +104,11 @@ def test_paths_of_the_machine_do_not_leave_it(tmp_path):
 
 # ---- outputs
 
+def test_html_without_a_tag_keeps_to_the_column(tmp_path):
+    body = shown(tmp_path, output(html="a line"), output(html="<table><tr><td>x</td></tr></table>"))
+    assert '<div class="plain">a line</div>' in body and '<div class="wide"><table>' in body
+
+
 def test_streams_and_colours(tmp_path):
     parts = [new_output("stream", text="10%\r50%\r"), new_output("stream", text="100%\n\x1b[31mred\x1b[0m <b>")]
     body = shown(tmp_path, new_code_cell("1", outputs=parts))

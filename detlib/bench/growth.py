@@ -96,7 +96,7 @@ def _training(root: Path, times: int) -> Callable[[], object]:
     from ..experiments import rung
     from ..train import fit
 
-    loader.CACHE_BYTES = 2**21  # 64 frames of the smoke profile
+    loader.CACHE_BYTES = 2**21  # five of these frames
     for split, images in (("train", 100 * times), ("val", 4)):
         _write(root, split, images, 4 * images)
         for image in json.loads((root / f"{split}_annotations.json").read_text())["images"]:

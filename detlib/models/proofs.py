@@ -253,7 +253,6 @@ def first_batch(model: Detector, experiment: Experiment, dataset: Dataset) -> tu
 
 
 @torch.no_grad()
-@torch.no_grad()
 def first_loss(experiment: Experiment, dataset: Dataset, batches: int = 4, report_init: bool = False) -> dict[str, float]:
     """Losses 'classes' and 'boxes' of a model that was never trained, means over the first batches that its training sees."""
     model, losses = fresh(experiment, dataset, report_init), []

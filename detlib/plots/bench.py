@@ -49,7 +49,7 @@ def growth(table: pd.DataFrame, exponents: pd.DataFrame) -> Figure:
             size, value = part["size"].to_numpy(float), part[name].clip(lower=1.0 if name == "MiB" else 1e-4).to_numpy()
             axis.plot(size, value[0] * size / size[0], color=LIMIT, linestyle="--", linewidth=1)
             axis.plot(size, value, color=REACHED, marker="o", linewidth=1.8)
-            axis.set(xscale="log", yscale="log", title=f"{head}slope {round(exponents.loc[task, name], 2) + 0:.2f}")  # + 0: no -0.00
+            axis.set(xscale="log", yscale="log", title=f"{head}slope {round(exponents.loc[task, name], 2) + 0.0:.2f}")  # + 0.0: no -0.00
             axis.xaxis.set_major_locator(FixedLocator(list(size)))
             axis.xaxis.set_minor_locator(NullLocator())
             axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
