@@ -35,8 +35,8 @@ HEIGHT = f"() => {OUTER}.scrollHeight"
 GO = f"""top => {{
     window.jupyterapp.shell.currentWidget.content.activeCellIndex = 0;
     {OUTER}.scrollTop = top;
-    return {OUTER}.clientHeight;
 }}"""
+SEEN = f"() => {OUTER}.clientHeight"
 PICTURES = f"() => [...document.querySelectorAll('{PANEL} .jp-OutputArea img')].filter(image => !image.complete || !image.naturalWidth).length"
 
 
@@ -145,9 +145,10 @@ def runs_in(browser, lab, path, played=None):
         tall, top, part = settled(opened.page), 0, 1
         while top < tall:
             opened.page.set_viewport_size({"width": width, "height": min(TALLEST, tall - top + 200)})
-            seen = int(opened.page.evaluate(GO, top))
+            opened.page.evaluate(GO, top)
             opened.page.wait_for_timeout(1000)
             assert opened.page.evaluate(PICTURES) == 0, "a picture is empty"
+            seen = int(opened.page.evaluate(SEEN))
             opened.page.screenshot(path=SCREENSHOTS / f"lab_{path.stem}_{width}_{theme.lower()}{f'_{part}' if part > 1 else ''}.png")
             top, part = top + seen, part + 1
     if played:
