@@ -19,7 +19,6 @@ TALLEST = 15_000  # px of a picture; of a longer notebook there are several
 PANEL = ".jp-NotebookPanel:not(.lm-mod-hidden)"  # of the notebook in front
 OPEN = """async path => {
     const app = window.jupyterapp;
-    await app.restored;
     const panel = await app.commands.execute('docmanager:open', {path, factory: 'Notebook'});
     await panel.context.ready;
     await panel.context.sessionContext.ready;
@@ -28,6 +27,12 @@ OPEN = """async path => {
     app.shell.activateById(panel.id);
     app.shell.collapseLeft();
 }"""
+CLOSE = """async () => {
+    const panel = window.jupyterapp.shell.currentWidget;
+    await panel.context.sessionContext.shutdown();
+    panel.dispose();
+}"""
+THEME = "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})"
 RUN = "async () => { await window.jupyterapp.commands.execute('notebook:run-all-cells'); }"
 CONTENT = "() => window.jupyterapp.shell.currentWidget.content.model.toJSON()"
 OUTER = f"document.querySelector('{PANEL} .jp-WindowedPanel-outer')"
@@ -75,17 +80,28 @@ def served(home, place):
             server.kill()
 
 
-class Opened:
-    """A notebook in a window of its own, and what went wrong in it."""
+class Window:
+    """JupyterLab in a browser's window, and what went wrong in it: errors of the page, and requests that leave loopback."""
 
-    def __init__(self, browser, lab, name, width=1280, height=900):
+    def __init__(self, browser, lab):
         url, token, _ = lab
-        self.errors, self.page = [], browser.new_page(viewport={"width": width, "height": height})
+        self.errors, self.page = [], browser.new_page()
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self.errors.append(request.url) if not re.match(
             rf"(data|blob):|(http|ws)://127\.0\.0\.1:{url.rpartition(':')[2]}/", request.url) else None)
         self.page.goto(f"{url}/lab?token={token}&reset", wait_until="domcontentloaded")
         self.page.wait_for_function("() => window.jupyterapp", timeout=60_000)
+        self.page.evaluate("() => window.jupyterapp.restored.then(() => null)")
+
+
+class Opened:
+    """A notebook in front of the window, in the light theme."""
+
+    def __init__(self, window, name):
+        window.errors.clear()
+        self.errors, self.page = window.errors, window.page
+        self.page.set_viewport_size({"width": 1280, "height": 900})
+        self.page.evaluate(THEME, "JupyterLab Light")
         self.page.evaluate(OPEN, name)
 
     def run(self):
@@ -94,8 +110,7 @@ class Opened:
         return self.page.evaluate(CONTENT)
 
     def close(self):
-        self.page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.context.sessionContext.shutdown(); }")
-        self.page.close()
+        self.page.evaluate(CLOSE)
 
 
 def move_the_frame_browser(opened):
@@ -130,9 +145,9 @@ def settled(page):
     pytest.fail(f"the notebook's height does not settle ({before}, {tall} px)")
 
 
-def runs_in(browser, lab, path, played=None):
+def runs_in(window, path, played=None):
     """A notebook runs without an error, is pictured in both themes, and `played(opened)` moves what moves in it; no request leaves loopback."""
-    opened = Opened(browser, lab, path.name)
+    opened = Opened(window, path.name)
     content = opened.run()
     outputs = [(cell["id"], output) for cell in content["cells"] if cell["cell_type"] == "code" for output in cell["outputs"]]
     assert not [(name, output["evalue"]) for name, output in outputs if output["output_type"] == "error"]
@@ -140,7 +155,7 @@ def runs_in(browser, lab, path, played=None):
     assert len(pictures) >= 1 and all(len(output["data"]["image/png"]) > 2000 for output in pictures)
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     for theme, width in (("Light", 1280), ("Dark", 1920)):
-        opened.page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", f"JupyterLab {theme}")
+        opened.page.evaluate(THEME, f"JupyterLab {theme}")
         opened.page.set_viewport_size({"width": width, "height": 900})  # the height of a notebook is at least the window's
         tall, top, part = settled(opened.page), 0, 1
         while top < tall:
