@@ -241,6 +241,9 @@ def split_with(order=dict.fromkeys, enough=lambda held, wanted: held >= wanted):
 
 
 WRONG = {
+    "seam": [lambda a, b, w: np.abs(a - b), lambda a, b, w: w - np.abs(a - b), lambda a, b, w: (b - a) % w, lambda a, b, w: np.minimum(a - b, w - (a - b)),
+             lambda a, b, w: np.minimum(np.abs(a - b), w - 1 - np.abs(a - b)), lambda a, b, w: np.abs(a - b) % (w / 2),
+             lambda a, b, w: np.minimum((a - b) % w, (b - a) % w).sum(), lambda a, b, w: np.maximum(np.abs(a - b), w - np.abs(a - b))],
     "two-changes": ["b", "f", "g", "bf", "fg", "bg", "abfg", "befg", "bcf", "bdfg"],
     "changed": [lambda a, b: sum(x != y for x, y in zip(a.values(), b.values(), strict=False)), lambda a, b: sum(a[k] != b.get(k) for k in a),
                 lambda a, b: sum(a.get(k) != b.get(k) for k in a.keys() | b.keys()), lambda a, b: len(a.keys() ^ b.keys()), lambda a, b: a != b,

@@ -48,7 +48,7 @@ def test_every_notebook_has_its_exercises():
     for stem, cells in CELLS.items():
         ids = [cell["id"] for cell in cells]
         names = [name.removeprefix("stub-") for name in ids if name.startswith("stub-")]
-        assert (2 if stem.startswith("00") else 3) <= len(names) <= 5
+        assert 3 <= len(names) <= 5
         start = ids.index("exercises")
         assert ids[start + 1:-1] == [f"{kind}-{name}" for name in names for kind in ("exercise", "stub", "solution")], "just before the recap"
         assert source(cells[start]).startswith("## Exercises\n")

@@ -33,6 +33,21 @@ def _rows() -> list[Case]:
             Case("a setting that the first row lacks", ({"loss": "focal"}, {"loss": "focal", "weights": "imagenet"}))]
 
 
+def _apart(a: np.ndarray, b: np.ndarray, width: int) -> np.ndarray:
+    straight = np.abs(a - b)
+    return np.minimum(straight, width - straight)
+
+
+def _columns() -> list[Case]:
+    rng, none = np.random.default_rng(0), np.zeros(0)
+    return [Case("two columns side by side", (np.array([100.0]), np.array([101.0]), 1024)),
+            Case("the first and the last column", (np.array([0.0]), np.array([1023.0]), 1024)),
+            Case("the last and the first column", (np.array([1023.0]), np.array([0.0]), 1024)),
+            Case("a third of a turn to the left", (np.array([600.0]), np.array([280.0]), 960)),
+            Case("half a turn", (np.array([200.0]), np.array([712.0]), 1024)), Case("no columns", (none, none, 1024)),
+            Case("twelve pairs at random", (rng.uniform(0, 512, 12).round(1), rng.uniform(0, 512, 12).round(1), 512))]
+
+
 def _changed(a: dict, b: dict) -> float:
     nothing = object()
     return float(sum(a.get(key, nothing) != b.get(key, nothing) for key in a.keys() | b.keys()))
@@ -77,6 +92,11 @@ def _windows() -> list[Case]:
 
 
 EXERCISES = (
+    Exercise("seam", _apart,
+             ("There are two ways from one column to the other: straight on, and over the seam.", "Together the two ways are one turn, `width` columns.",
+              "The straight way is `np.abs(a - b)`; take, element by element, the smaller of it and `width` minus it: `np.minimum`."),
+             "a convolution that pads both edges with zeros does not know this: for it an object on the seam is two halves, far apart. Notebook 03 "
+             "rolls pictures for that.", _columns),
     Exercise("two-changes", "bfg",
              ("Find the report's step in the table above. Is there one row for it, or are there two?",
               "Three steps are larger than one row. Two of them exchange a part that has nothing to do with their name.",
