@@ -241,19 +241,31 @@ class Run:
             return {"step": int(state["step"]), "model": dict(state["model"]), "optimizer": dict(state["optimizer"])}
 
 
-def kept(name: str, of: Sequence[Any], make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """A table that takes a while, made of what `of` names, and kept in outputs/measured; while the reference is read, its own is taken instead."""
+def kept(name: str, of: Sequence[Any], make: Callable[[], pd.DataFrame], measured: bool = False) -> pd.DataFrame:
+    """A table that takes a while, made of what `of` names, and kept in outputs/measured.
+
+    It is read back while the package's code and its libraries are what they were; what was `measured`, of this machine at some moment, is made anew
+    each time. While the reference is read, its own is taken, of either kind.
+    """
     path = outputs() / "measured" / f"{name}-{hashlib.sha256(json.dumps(of, default=str).encode()).hexdigest()[:8]}.json"
-    if reading_reference() and path.is_file():
+    code = None if measured else _code()
+    with suppress(OSError, ValueError, KeyError, TypeError):  # not there, or damaged: it is made anew
         there = json.loads(path.read_text())
-        table = pd.DataFrame(**there["table"]).rename_axis(there["of"])
-        table.attrs = there["attrs"]
-        return table
+        if reading_reference() or (code and there["code"] == code):
+            table = pd.DataFrame(**there["table"]).rename_axis(there["of"]).astype(there.get("types", {}))
+            table.attrs = there["attrs"]
+            return table
     table = make()
     with suppress(Unwritable):  # then it is made again the next time
         content = json.loads(table.to_json(orient="split", double_precision=15))
-        write_json(path, {"table": content, "of": table.index.name, "attrs": table.attrs})
+        write_json(path, {"table": content, "of": table.index.name, "types": table.dtypes.astype(str).to_dict(), "attrs": table.attrs, "code": code})
     return table
+
+
+def _code() -> str:
+    """Changes when the package's code or a library that it counts with does."""
+    sources = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.rglob("*.py")))
+    return hashlib.sha256(sources + repr([version(name) for name in ("torch", "numpy", "scipy", "pandas")]).encode()).hexdigest()[:12]
 
 
 def run_folder(experiment: Experiment, data: Dataset | str) -> Path:
