@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     sub.add_argument("--out", type=Path, help="folder (default: outputs/figures/DATA)")
     sub.add_argument("--json", action="store_true", help="print one JSON object")
 
-    sub = verb("train", verbs.train, "train a rung of the ladder, or all of it, or go on where training stopped")
+    sub = verb("train", verbs.train, "train rungs of the ladder, or all of it, or go on where training stopped")
     training(sub)
 
     for name, what in (("figure", "draw a figure"), ("table", "print a table")):

@@ -1,4 +1,5 @@
 """Experiments: the ladder, whose every row replaces one field of the row above, and the profiles, which set sizes and never the code path."""
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ class Profile:
 DEFAULT_PROFILE = "laptop"
 FULL_CLIPS = {"train": 40, "val": 30, "extension": 360}
 PROFILES = {p.name: p for p in (
-    Profile("smoke", width=0.25, resnet="resnet18", extra_channels=(64, 32), fpn_channels=16, batch=4, steps=12, crop_width=256, warmup=2,
+    Profile("smoke", width=0.25, resnet="resnet18", extra_channels=(64, 32), fpn_channels=16, batch=4, steps=8, crop_width=256, warmup=2,
             cosine=True, validations=2, clips={"train": 6, "val": 4, "extension": 4}, sensor={"image_hw": (128, 256), "azimuth_deg": 90.0}),
     Profile("laptop", width=1, resnet="resnet18", extra_channels=(128, 64), fpn_channels=64, batch=2, steps=1000, crop_width=512, warmup=100,
             cosine=True, validations=3, clips=FULL_CLIPS, sensor={}),
@@ -71,6 +72,7 @@ class Experiment:
     weights: str = "none"  # or a finished run's, by `runs.weights_name`
     steps: int | None = None  # None: as many as the profile
     train_frames: int | None = None  # of the training split, spread evenly over it; None: all
+    lr: float | None = None  # learning rate, the highest of its schedule; None: the optimiser's own, `OPTIMIZERS`
 
     def __post_init__(self):
         for name, known in KNOWN.items():
@@ -89,6 +91,8 @@ class Experiment:
                 raise ValueError(f"{name}={getattr(self, name)}: it does not go below 0")
         if self.prior is not None and not 0 < self.prior < 1:
             raise ValueError(f"prior={self.prior}: a probability between 0 and 1, or None")
+        if self.lr is not None and not 0 < self.lr < math.inf:
+            raise ValueError(f"lr={self.lr}: a learning rate above 0, or None")
 
     @property
     def sizes(self) -> Profile:
@@ -99,6 +103,11 @@ class Experiment:
         share = self.steps / sizes.steps
         warmup = round(sizes.warmup * share) if sizes.cosine else min(sizes.warmup, self.steps)
         return replace(sizes, steps=self.steps, warmup=warmup, validations=min(self.steps, max(2, round(sizes.validations * share))))
+
+    @property
+    def optimizer_settings(self) -> dict[str, float]:
+        """The arguments of its optimiser."""
+        return OPTIMIZERS[self.optimizer] | ({} if self.lr is None else {"lr": self.lr})
 
     @property
     def rung(self) -> str:
@@ -222,7 +231,7 @@ def markdown(*names: str, profile: str | None = None) -> str:
 def _fields(rows: "dict[str, Experiment]") -> tuple[pd.DataFrame, pd.DataFrame]:
     frame = pd.DataFrame({name: {f.name: str(getattr(row, f.name)) for f in fields(Experiment) if f.name not in ("profile", "seed")}
                           for name, row in rows.items()}).T
-    unset = [f.name for f in fields(Experiment) if f.name in ("steps", "train_frames") and (frame[f.name] == "None").all()]
+    unset = [f.name for f in fields(Experiment) if f.name in ("steps", "train_frames", "lr") and (frame[f.name] == "None").all()]
     frame = frame.drop(columns=unset)  # what is the profile's or the data's own in every row
     return frame, frame.ne(frame.shift().fillna(frame.iloc[:1]))
 
@@ -246,7 +255,7 @@ def markdown_table(frame: pd.DataFrame) -> str:
 def settings(experiment: Experiment) -> pd.DataFrame:
     """Every hyper-parameter of one experiment, those of its profile and optimiser included."""
     rows = {f.name: getattr(experiment, f.name) for f in fields(Experiment)}
-    rows |= {f"optimizer: {k}": v for k, v in OPTIMIZERS[experiment.optimizer].items()}
+    rows |= {f"optimizer: {k}": v for k, v in experiment.optimizer_settings.items()}
     rows |= {f"profile: {f.name}": getattr(experiment.sizes, f.name) for f in fields(Profile) if f.name not in ("name", "clips", "sensor")}
     rows["gradient: longest"] = CLIP_GRADIENT
     return pd.DataFrame({experiment.rung: {k: str(v) for k, v in rows.items()}})

@@ -31,7 +31,7 @@ def reading(parser: ArgumentParser) -> None:
 
 def training(parser: ArgumentParser) -> None:
     """Everything of `detlib train` and `python -m detlib.train`."""
-    parser.add_argument("rung", help="baseline, adam, flip, ..., or LADDER")
+    parser.add_argument("rungs", nargs="+", metavar="rung", help="baseline, adam, flip, ..., or LADDER for all of them")
     data_and_profile(parser)
     parser.add_argument("--seed", type=int, default=0, help="the first seed (default: 0)")
     parser.add_argument("--seeds", help="how many seeds from there on (default: DETLIB_SEEDS, else 1); with LADDER also those that one row is "

@@ -26,7 +26,7 @@ from .boxes import hw_of
 from .data.coco import Dataset, Split
 from .data.loader import Batch, Cache, TrainBatches, channel_statistics
 from .evaluate.coco import evaluate
-from .experiments import CLIP_GRADIENT, LADDER, NULL, OPTIMIZERS, Experiment, Profile, parse, profile_name, seed_count
+from .experiments import CLIP_GRADIENT, LADDER, NULL, Experiment, Profile, parse, profile_name, seed_count
 from .files import alone, write_atomic, write_json, writing
 from .machine import devices, precision_here, readers_here, threads
 from .models.detector import Detector, build
@@ -126,7 +126,7 @@ def train_run(run: runs.Run, dataset: Dataset, spec: AnchorSpec, device: torch.d
                 break
             started = time.perf_counter()
             for group in optimizer.param_groups:
-                group["lr"] = OPTIMIZERS[experiment.optimizer]["lr"] * rate(step, sizes)
+                group["lr"] = experiment.optimizer_settings["lr"] * rate(step, sizes)
             values = gradient_(engine, batches[step], experiment.loss, precision)
             check_finite(step, values, batches, optimizer)
             optimizer.step()
@@ -155,7 +155,7 @@ def configuration(experiment: Experiment, dataset: Dataset, spec: AnchorSpec) ->
     """What a run depends on beside its experiment and the versions; compared before a folder is used again."""
     start = runs.start_run(experiment)
     return {"start": start and start.weights_hash(),
-            "profile": asdict(experiment.sizes), "optimizer": OPTIMIZERS[experiment.optimizer], "anchors": spec.shapes,
+            "profile": asdict(experiment.sizes), "optimizer": experiment.optimizer_settings, "anchors": spec.shapes,
             "categories": dataset.categories, "input": dataset.plan,
             "data": {"name": dataset.name, "size_limits": dataset.size_limits,
                      experiment.split: training_split(experiment, dataset).fingerprint, "val": dataset["val"].fingerprint}}
@@ -166,7 +166,7 @@ def make_optimizer(model: nn.Module, experiment: Experiment) -> torch.optim.Opti
     kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[experiment.optimizer]
     parameters = list(model.parameters())
     views = [dense(p.detach(), p).requires_grad_() for p in parameters]
-    optimizer = kind(views, fused=True, **OPTIMIZERS[experiment.optimizer])  # fused: one pass over the weights, if they lie in order
+    optimizer = kind(views, fused=True, **experiment.optimizer_settings)  # fused: one pass over the weights, if they lie in order
 
     def lend(*_: object) -> None:
         for view, p in zip(views, parameters, strict=True):
@@ -340,14 +340,14 @@ class StopBetweenSteps:
         self.asked = True
 
 
-def train_rungs(rung: str, data: str | None, profile: str | None, invalid: str | None, seed: int, seeds: str | None, changes: list[str],
+def train_rungs(rungs: list[str], data: str | None, profile: str | None, invalid: str | None, seed: int, seeds: str | None, changes: list[str],
                 init: Path | None) -> None:
-    """Train one rung or the ladder, for one or several seeds, and say what came of each; the options are those of `options.training`."""
+    """Train rungs or the ladder, for one or several seeds, and say what came of each; the options are those of `options.training`."""
     if init:
         changes = [*changes, f"weights={runs.weights_name(init)}"]
-    number, names = seed_count(seeds), [name for name, _ in LADDER] if rung == "LADDER" else [rung]
+    number, names = seed_count(seeds), [name for rung in rungs for name in ([n for n, _ in LADDER] if rung == "LADDER" else [rung])]
     wanted = [(name, k) for k in range(seed, seed + number) for name in names]
-    if rung == "LADDER" and number > 1:
+    if "LADDER" in rungs and number > 1:
         wanted += [(NULL, k) for k in range(seed + number, seed + 2 * number)]
     for name, k in wanted:
         experiment = parse("+".join([name, *changes]), profile, k)

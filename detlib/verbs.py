@@ -73,7 +73,7 @@ def simulate(profile: str | None, out: Path | None, splits: list[str], seed: int
 
 
 def train(**options: Any) -> None:
-    """Train one rung or the ladder, for one or several seeds."""
+    """Train rungs or the ladder, for one or several seeds."""
     from .train import train_rungs
 
     train_rungs(**options)

@@ -50,14 +50,14 @@ def mounted(folder, options):
 
 
 def lost_on_a_full_disk(data, root, monkeypatch, frees):
-    """Train to step 4, go on with so few bytes left, and then with room again; -> what of it lost something, or said nothing clear."""
+    """Train to step 3, go on with so few bytes left, and then with room again; -> what of it lost something, or said nothing clear."""
     arguments, wrong = ["train", "adam", "--data", data.root, "--profile", "smoke"], []
     torch.set_num_threads(1)  # as in the children
     assert call(arguments, root / "whole", often=True)[0] == 0
     for free in frees:
         with mounted(root / f"disk{free}", "size=24m") as disk:
             monkeypatch.setenv("DETLIB_HOME", str(disk / "home"))
-            half = fit(rung("adam", "smoke"), data, progress=False, stop_after=4)
+            half = fit(rung("adam", "smoke"), data, progress=False, stop_after=3)
             filler = disk / "filler"
             with suppress(OSError), open(filler, "wb", buffering=0) as file:
                 while file.write(bytes(4096)):
@@ -66,7 +66,7 @@ def lost_on_a_full_disk(data, root, monkeypatch, frees):
             code, _, said = call(arguments, disk / "home", often=True)
             if code != 2 or "the disk is full: make room" not in said or "Traceback" in said:
                 wrong.append(f"{free} bytes free: exit code {code}, {said[-400:]}")
-            if half.load_checkpoint()["step"] < 4:
+            if half.load_checkpoint()["step"] < 3:
                 wrong.append(f"{free} bytes free: the checkpoint is older than before")
             filler.unlink()
             code, _, said = call(arguments, disk / "home", often=True)
@@ -94,7 +94,7 @@ def test_a_full_disk_is_named_and_leaves_what_was_there(tmp_path, monkeypatch):
 def test_training_goes_on_when_there_is_room_again(data, home, monkeypatch):
     whole = fit(rung("adam", "smoke"), data, progress=False)
     monkeypatch.setenv("DETLIB_HOME", str(home.parent / "second"))
-    fit(rung("adam", "smoke"), data, progress=False, stop_after=4)
+    fit(rung("adam", "smoke"), data, progress=False, stop_after=3)
     run = runs.Run(runs.run_folder(rung("adam", "smoke"), data), rung("adam", "smoke"))
     kept = (run.folder / "checkpoint.pt").read_bytes()
     with monkeypatch.context() as patch:
@@ -108,7 +108,7 @@ def test_training_goes_on_when_there_is_room_again(data, home, monkeypatch):
 
 @pytest.mark.parametrize("free", FREE[:2])
 def test_a_disk_that_is_really_full(data, tmp_path, monkeypatch, free):
-    """So many bytes are left while a run goes on from its step 4; then there is room again. The long version tries all of FREE."""
+    """So many bytes are left while a run goes on from its step 3; then there is room again. The long version tries all of FREE."""
     assert lost_on_a_full_disk(data, tmp_path, monkeypatch, [free]) == []
 
 
@@ -175,7 +175,7 @@ def test_a_moved_folder_with_a_space_and_an_umlaut_goes_on(tmp_path, monkeypatch
     arguments = ["train", "adam", "--profile", "smoke", "--data"]
     root = tiny(there / "data" / "Straßen <1>")
     monkeypatch.setenv("DETLIB_HOME", str(there))
-    half = fit(rung("adam", "smoke"), open_dataset(root), progress=False, stop_after=4)
+    half = fit(rung("adam", "smoke"), open_dataset(root), progress=False, stop_after=3)
     here = tmp_path / "später"
     shutil.move(there, here)
     code, _, said = call([*arguments, here / "data" / "Straßen <1>"], here)

@@ -31,6 +31,7 @@ def test_every_row_changes_one_field_of_the_row_above(profile):
 def test_names_carry_the_changed_fields():
     assert rung("fpn", "smoke", weights="imagenet").rung == "fpn+weights=imagenet"
     assert rung("adam", "laptop", seed=4).rung == "adam"
+    assert rung("focal", "laptop", lr=1.5e-3).command == "detlib train focal --set lr=0.0015"
 
 
 def test_unknown_names_are_refused_with_the_known():
@@ -38,8 +39,8 @@ def test_unknown_names_are_refused_with_the_known():
         Experiment(optimizer="adam")
     with pytest.raises(ValueError, match="the ladder has baseline, adam, flip"):
         rung("fnp")
-    with pytest.raises(ValueError, match="an experiment has no lr"):
-        rung("fpn", lr=3)
+    with pytest.raises(ValueError, match="an experiment has no momentum"):
+        rung("fpn", momentum=0.9)
     with pytest.raises(ValueError, match="there are smoke, laptop, report"):
         profile_name("large")
 
@@ -59,7 +60,7 @@ def test_experiments_are_read_from_text():
     assert parse("fpn+backbone=mobilenet+weights=imagenet", "smoke", 2) == rung("fpn", "smoke", 2, backbone="mobilenet", weights="imagenet")
     assert parse("bias_init+prior=0.1+head_depth=2").prior == 0.1 and parse("bias_init+prior=None").prior is None
     assert {f.type for f in fields(Experiment)} <= {str, int, float, int | None, float | None}, "what `parse` can read"
-    for text, error in (("fpn+weights", "FIELD=VALUE"), ("fpn+prior=x", "is a number"), ("fpn+lr=1", "has no lr"), ("fnp", "no rung 'fnp'"),
+    for text, error in (("fpn+weights", "FIELD=VALUE"), ("fpn+prior=x", "is a number"), ("fpn+momentum=1", "has no momentum"), ("fpn+lr=0", "above 0"), ("fnp", "no rung 'fnp'"),
                         ("fpn+seed=3", "name it with --seed"), ("fpn+head_depth=-1", "below 0"), ("fpn+prior=2", "between 0 and 1")):
         with pytest.raises(ValueError, match=error):
             parse(text)

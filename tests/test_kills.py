@@ -57,7 +57,7 @@ def test_the_stop_button_of_a_notebook_leaves_a_run_that_goes_on_and_says_so(tmp
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
-    assert "of 12, which is kept; call it again to go on from there." in said, said
+    assert "of 8, which is kept; call it again to go on from there." in said, said
     steps = []
     run = fit(experiment, open_dataset(data), on_log=lambda row, _: steps.append(row["step"]), progress=False)
     assert run.finished and steps[0] > 3

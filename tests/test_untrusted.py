@@ -57,10 +57,10 @@ class Harmful:
 
 def test_a_malicious_checkpoint_is_refused_with_a_sentence(tmp_path, home):
     data, experiment = open_dataset(tiny(tmp_path / "tiny")), rung("adam", "smoke")
-    run = fit(experiment, data, progress=False, stop_after=4)
+    run = fit(experiment, data, progress=False, stop_after=3)
     good = (run.folder / "checkpoint.pt").read_bytes()
-    torch.save({"step": 4, "model": Harmful(), "optimizer": {}}, run.folder / "checkpoint.pt")
-    for content in ((run.folder / "checkpoint.pt").read_bytes(), pickle.dumps(Harmful()), good[:1000], b"", pickle.dumps({"step": 4})):
+    torch.save({"step": 3, "model": Harmful(), "optimizer": {}}, run.folder / "checkpoint.pt")
+    for content in ((run.folder / "checkpoint.pt").read_bytes(), pickle.dumps(Harmful()), good[:1000], b"", pickle.dumps({"step": 3})):
         (run.folder / "checkpoint.pt").write_bytes(content)
         with pytest.raises(ValueError, match=r"checkpoint\.pt: damaged, or not what its name says .* nothing of it was run; bring the file back"):
             fit(experiment, data, progress=False)

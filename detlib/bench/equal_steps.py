@@ -18,7 +18,7 @@ from ..data.folder import open_dataset
 from ..data.loader import TrainBatches, channel_statistics
 from ..evaluate.coco import Detections, evaluate
 from ..evaluate.compare import difference
-from ..experiments import OPTIMIZERS, Experiment, rung
+from ..experiments import Experiment, rung
 from ..models.detector import SCORE_MIN
 from ..predict import finished_run
 from ..runs import Run
@@ -119,7 +119,7 @@ def train_(model: RetinaNet, data: Dataset, experiment: Experiment) -> RetinaNet
     model.train()
     for step in range(sizes.steps):
         for group in optimizer.param_groups:
-            group["lr"] = OPTIMIZERS[experiment.optimizer]["lr"] * rate(step, sizes)
+            group["lr"] = experiment.optimizer_settings["lr"] * rate(step, sizes)
         images, boxes, labels = batches[step]
         wanted = [{"boxes": b, "labels": l} for b, l in zip(boxes, labels, strict=True)]
         model.zero_grad()

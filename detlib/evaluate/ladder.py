@@ -1,13 +1,13 @@
 """The ladder as it was climbed: of each row what it reached, what it gained on the row above, and how sure that is; or why it was not run."""
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
 from ..data.coco import Dataset
-from ..experiments import NULL, Experiment, differences, ladder, rung, seed_count
+from ..experiments import NULL, OPTIMIZERS, Experiment, differences, ladder, rung, seed_count
 from ..runs import Run, find_runs, known_data, reference_of, train_command
 from .compare import Difference, difference, signed
 from .intervals import LEVEL, kept_resamples, map_interval
@@ -15,6 +15,9 @@ from .intervals import LEVEL, kept_resamples, map_interval
 # mAP on the real validation frames after 1,000 steps (extended: 6,000), read off the report's plots to about 0.001, by our names of its models
 REPORTED_MAP = {"baseline": 0.042, "flip": 0.042, "fpn": 0.056, "focal": 0.059, "deep_heads": 0.047, "bias_init": 0.056, "report_anchors": 0.071,
                 "extended": 0.164}
+
+RATES = (0.3, 1, 3)  # factors on the report's learning rates
+TRIED_AT_RATES = (("baseline", "adam"), ("fpn", "focal", "deep_heads"))  # neighbours on the ladder whose order might hang on them
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,20 @@ def compared(experiments: Sequence[Experiment], dataset: Dataset, seeds: int | s
                         map_interval(runs, dataset) if runs else None, difference(above, runs, dataset) if above and runs else None,
                         "" if runs else _why_not(experiment, dataset)))
     return rows
+
+
+def at_rates(dataset: Dataset, profile: str | None = None, seeds: int | str | None = None) -> list[Row]:
+    """Neighbours on the ladder (`TRIED_AT_RATES`) at several learning rates (`RATES`), each compared with the one before at the same factor."""
+    rows: list[Row] = []
+    for names in TRIED_AT_RATES:
+        for factor in RATES:
+            rows += compared([with_rate(rung(name, profile), factor) for name in names], dataset, seeds)
+    return rows
+
+
+def with_rate(experiment: Experiment, factor: float) -> Experiment:
+    """An experiment with so many times its optimiser's learning rate."""
+    return experiment if factor == 1 else replace(experiment, lr=float(f"{factor * OPTIMIZERS[experiment.optimizer]['lr']:.6g}"))
 
 
 def _change(a: Experiment, b: Experiment) -> str:

@@ -1,4 +1,4 @@
-"""The figure of the whole climb."""
+"""The figures of the whole climb, and of what hangs on the learning rate."""
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,9 +9,12 @@ from matplotlib.ticker import MaxNLocator
 from ..data.coco import Dataset
 from ..evaluate.compare import Difference, signed
 from ..evaluate.intervals import LEVEL, RESAMPLES
-from ..evaluate.ladder import Row
+from ..evaluate.ladder import RATES, Row
+from ..experiments import OPTIMIZERS
 from ..runs import reference_of
-from .style import FAINT, plain, rung_colour, sheet, style
+from .style import FAINT, note, plain, rung_colour, sheet, style
+
+APART = 1.05  # factor between rows on the logarithmic axis, so that their intervals do not hide each other
 
 
 @style()
@@ -27,13 +30,13 @@ def ladder(rows: Sequence[Row], dataset: Dataset, null: Difference | None = None
     few, most = (of([len(row.runs) for row in run] or [0]) for of in (min, max))
     over = f"{most} seeds" if few == most > 1 else f"{few} to {most} seeds a row" if most > 1 else (
         "one seed, so what trainings differ by is not in the intervals")
-    note = (f"{sized}data {plain(dataset.name, 40)}, {len(dataset['val'])} validation frames of {len(dataset['val'].clips)} clips, {over}\n"
+    words = (f"{sized}data {plain(dataset.name, 40)}, {len(dataset['val'])} validation frames of {len(dataset['val'].clips)} clips, {over}\n"
             f"bars: {LEVEL:.0%} interval over clips ({RESAMPLES:,} resamples, shared by all rows){' and seeds' if len(seeds) > 1 else ''}"
             f"{'; small dots: single trainings' if len(seeds) > 1 else ''}; grey: no measurable difference")
     diamonds = any(reference_of(r) for row in run for r in row.runs)
-    note += "; diamonds: the reference run, on another machine" if diamonds else ""
+    words += "; diamonds: the reference run, on another machine" if diamonds else ""
     places = len(rows) + (1 if null else 0)
-    figure, axes = sheet(1, 2, 1.5 + 0.36 * places, "The ladder: what each step reached, and what it gained", note, sharey=True)
+    figure, axes = sheet(1, 2, 1.5 + 0.36 * places, "The ladder: what each step reached, and what it gained", words, sharey=True)
     left, right = axes[0]
     for place, row in enumerate(rows):
         colour = rung_colour(row.name)
@@ -74,3 +77,33 @@ def _bar(axis: Axes, place: int, value: float, low: float, high: float, colour: 
     end = low if left else high
     axis.annotate(text, (end if np.isfinite(end) else value, place), xytext=(-6 if left else 6, 0), textcoords="offset points", va="center",
                   ha="right" if left else "left", fontsize=9)
+
+
+@style()
+def rates(rows: Sequence[Row], dataset: Dataset) -> Figure:
+    """mAP on val against the learning rate, in units of the report's (`evaluate.ladder.at_rates`): mean and interval, and each seed as a small dot."""
+    found: dict[str, dict[float, Row]] = {}
+    for row in rows:
+        if row.runs:
+            experiment = row.runs[0].experiment
+            own = OPTIMIZERS[experiment.optimizer]["lr"]
+            found.setdefault(row.name.partition("+")[0], {})[experiment.optimizer_settings["lr"] / own] = row
+    run = [row.runs[0] for by_rate in found.values() for row in by_rate.values()]
+    sized = f"profile {run[0].experiment.profile}, {run[0].config['profile']['steps']:,} steps; " if run else "nothing is trained yet; "
+    figure, axes = sheet(1, 1, 4.4, "The same rows at other learning rates", note(
+        {"val": dataset["val"]}, f"{sized}bars: {LEVEL:.0%} interval over clips and, where there are several, seeds (small dots)",
+        "Bars that overlap may still differ: rows meet the same clips and seeds, and the table of paired gains decides."))
+    axis = axes[0, 0]
+    for place, (name, by_rate) in enumerate(found.items()):
+        at, colour = [rate * APART ** (place - (len(found) - 1) / 2) for rate in sorted(by_rate)], rung_colour(name)
+        for x, row in zip(at, (by_rate[rate] for rate in sorted(by_rate)), strict=True):
+            axis.vlines(x, *row.value[1:], color=colour, linewidth=1.6, alpha=0.55)
+            axis.plot([x] * len(row.runs), [r.metrics["mAP"] or 0 for r in row.runs], ".", color=colour, markersize=4, alpha=0.7)
+        axis.plot(at, [by_rate[rate].value[0] for rate in sorted(by_rate)], "o-", color=colour, markeredgecolor="white", markersize=8, label=name)
+    axis.set(xscale="log", xlabel="highest learning rate / the report's of the same optimiser (log)", ylabel="mAP", xlim=(RATES[0] / 1.6, RATES[-1] * 1.6))
+    axis.set_xticks(RATES, [f"{rate:g}" for rate in RATES])
+    axis.minorticks_off()
+    axis.set_ylim(0, max(0.01, axis.get_ylim()[1]))
+    if found:
+        axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), labelcolor=FAINT)
+    return figure
