@@ -12,7 +12,7 @@ from detlib.cli import main
 from detlib.data.folder import open_dataset
 from detlib.evaluate.compare import difference, paired_resamples, pairs
 from detlib.evaluate.intervals import clip_weights, interval, map_interval, resampled_classes
-from detlib.evaluate.ladder import climb, ladder_table, null_difference, seed_spread
+from detlib.evaluate.ladder import at_rates, climb, ladder_table, null_difference, seed_spread
 from detlib.experiments import LADDER, NULL, REPEATED, repeats, rung
 from detlib.runs import Run, find_run, run_folder
 
@@ -27,9 +27,9 @@ def data(tmp_path):
     return open_dataset(write_dataset(tmp_path / "d", {"train": content, "val": content}, pictures=False))
 
 
-def finished(data, name, frames, seed=0, labels=(1, 2)):
+def finished(data, name, frames, seed=0, labels=(1, 2), **changes):
     """A finished run that found all objects of these frames and classes, and nothing else."""
-    split, experiment = data["val"], rung(name, "smoke", seed)
+    split, experiment = data["val"], rung(name, "smoke", seed, **changes)
     rows = split.boxes[split.boxes["frame"].isin(frames) & split.boxes["label"].isin(labels)]
     found = [{"image_id": r.image_id, "category_id": r.label, "bbox": [r.x1, r.y1, r.width, r.height], "score": 0.9} for r in rows.itertuples()]
     run = Run(run_folder(experiment, data), experiment)
@@ -154,6 +154,27 @@ def test_the_climb_says_why_a_row_was_not_run(data):
     null = null_difference(data, "smoke", 2)
     assert null.seeds == ((0, 2), (1, 3)) and null.first == null.second == NULL and null.value < 0
     assert plots.ladder(climb(data, "smoke", 2), data, null).png()[:4] == b"\x89PNG"
+
+
+def test_neighbours_are_compared_at_equal_rates(data):
+    """Each at as many times its own optimiser's rate; the figure has a line for each row that has a run, with a dot for each of its seeds."""
+    for seed in range(2):
+        finished(data, "fpn", [], seed)
+        finished(data, "fpn", [1], seed, lr=1.5e-3)
+        finished(data, "focal", range(CLIPS), seed, lr=1.5e-3)
+    rows = {row.name: row for row in at_rates(data, "smoke", 2)}
+    assert list(rows) == [f"{name}{rate}" for names, rates in (
+        (("baseline", "adam"), (("+lr=0.0015", "+lr=0.00015"), ("", ""), ("+lr=0.015", "+lr=0.0015"))),
+        (("fpn", "focal", "deep_heads"), (["+lr=0.00015"] * 3, [""] * 3, ["+lr=0.0015"] * 3))) for tried in rates
+        for name, rate in zip(names, tried, strict=True)]
+    assert rows["focal+lr=0.0015"].gain.verdict == "focal+lr=0.0015 is better" and rows["focal+lr=0.0015"].gain.first == "fpn+lr=0.0015"
+    assert rows["focal"].why == f"not run yet: detlib train focal --profile smoke --data {data.root}" and not rows["fpn"].gain
+    (axis,) = plots.rates(list(rows.values()), data).axes
+    lines = {line.get_label(): line.get_xydata().tolist() for line in axis.lines if line.get_marker() == "o"}
+    assert list(lines) == ["fpn", "focal"] and [len(line) for line in lines.values()] == [2, 1]
+    assert [x for x, _ in lines["fpn"]] == pytest.approx([1, 3], rel=0.05) and lines["fpn"][1][1] > lines["fpn"][0][1] == 0
+    assert sum(len(line.get_xdata()) for line in axis.lines if line.get_marker() == ".") == 6
+    assert "nothing is trained yet" in plots.rates([row for row in rows.values() if not row.runs], data).get_supxlabel()
 
 
 def test_runs_of_other_sizes_are_not_compared(data):

@@ -98,7 +98,7 @@ def rates(rows: Sequence[Row], dataset: Dataset) -> Figure:
         at, colour = [rate * APART ** (place - (len(found) - 1) / 2) for rate in sorted(by_rate)], rung_colour(name)
         for x, row in zip(at, (by_rate[rate] for rate in sorted(by_rate)), strict=True):
             axis.vlines(x, *row.value[1:], color=colour, linewidth=1.6, alpha=0.55)
-            axis.plot([x] * len(row.runs), [r.metrics["mAP"] or 0 for r in row.runs], ".", color=colour, markersize=4, alpha=0.7)
+            axis.plot([x * APART**0.4] * len(row.runs), [r.metrics["mAP"] or 0 for r in row.runs], ".", color=colour, markersize=4, alpha=0.7)
         axis.plot(at, [by_rate[rate].value[0] for rate in sorted(by_rate)], "o-", color=colour, markeredgecolor="white", markersize=8, label=name)
     axis.set(xscale="log", xlabel="highest learning rate / the report's of the same optimiser (log)", ylabel="mAP", xlim=(RATES[0] / 1.6, RATES[-1] * 1.6))
     axis.set_xticks(RATES, [f"{rate:g}" for rate in RATES])
