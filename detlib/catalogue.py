@@ -14,7 +14,7 @@ from .evaluate import coco
 from .evaluate.changes import changes_table
 from .evaluate.compare import difference
 from .evaluate.crosscheck import cross_check
-from .evaluate.ladder import at_rates, climb, elsewhere, ladder_table, null_difference, report_table, seed_spread
+from .evaluate.ladder import at_lengths, at_rates, climb, elsewhere, ladder_table, null_difference, report_table, seed_spread
 from .evaluate.starts import starts_table
 from .experiments import ladder, markdown, rung, settings
 from .machine import devices
@@ -69,6 +69,7 @@ FIGURES: dict[str, Entry] = {
     "ladder": Entry("the climb with its intervals (--seeds)", lambda a: plots.ladder(
         climb(a.dataset, a.profile, a.seeds), a.dataset, null_difference(a.dataset, a.profile, a.seeds))),
     "rates": Entry("some rows at several learning rates (--seeds)", lambda a: plots.rates(at_rates(a.dataset, a.profile, a.seeds), a.dataset)),
+    "lengths": Entry("some rows after more steps (--seeds)", lambda a: plots.lengths(at_lengths(a.dataset, a.profile, a.seeds), a.dataset)),
     "strips": Entry("a validation frame, its objects and what rungs found (--rungs, --frame)", lambda a: asked.through_models(a, plots.strips)),
     "through_rungs": Entry("a validation frame's crowded part through rungs (--rungs, --frame)", lambda a:
                            asked.through_models(a, plots.through_rungs)),
@@ -131,6 +132,7 @@ TABLES: dict[str, Entry] = {
     "ladder": Entry("the climb with its intervals (--seeds)", lambda a: ladder_table(climb(a.dataset, a.profile, a.seeds))),
     "rates": Entry("some rows at several learning rates, with their gains (--seeds)", lambda a: ladder_table(
         at_rates(a.dataset, a.profile, a.seeds))),
+    "lengths": Entry("some rows after more steps, with their gains (--seeds)", lambda a: ladder_table(at_lengths(a.dataset, a.profile, a.seeds))),
     "shift": Entry("how far val is from train, beside what chance gives", lambda a: distances(a.dataset, *a.pair).set_index("quantity").map(
         lambda value: f"{value:.3g}" if isinstance(value, float) else value)),
     "trust": Entry("which APs on val can be trusted (--rungs)", asked.trust_table),

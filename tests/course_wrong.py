@@ -241,7 +241,8 @@ def split_with(order=dict.fromkeys, enough=lambda held, wanted: held >= wanted):
 
 
 WRONG = {
-    "seam": [lambda a, b, w: np.abs(a - b), lambda a, b, w: w - np.abs(a - b), lambda a, b, w: (b - a) % w, lambda a, b, w: np.minimum(a - b, w - (a - b)),
+    "seam": [lambda a, b, w: np.abs(a - b), lambda a, b, w: w - np.abs(a - b), lambda a, b, w: (b - a) % w,
+             lambda a, b, w: np.minimum(a - b, w - (a - b)),
              lambda a, b, w: np.minimum(np.abs(a - b), w - 1 - np.abs(a - b)), lambda a, b, w: np.abs(a - b) % (w / 2),
              lambda a, b, w: np.minimum((a - b) % w, (b - a) % w).sum(), lambda a, b, w: np.maximum(np.abs(a - b), w - np.abs(a - b))],
     "two-changes": ["b", "f", "g", "bf", "fg", "bg", "abfg", "befg", "bcf", "bdfg"],

@@ -12,7 +12,7 @@ from detlib.cli import main
 from detlib.data.folder import open_dataset
 from detlib.evaluate.compare import difference, paired_resamples, pairs
 from detlib.evaluate.intervals import clip_weights, interval, map_interval, resampled_classes
-from detlib.evaluate.ladder import at_rates, climb, ladder_table, null_difference, seed_spread
+from detlib.evaluate.ladder import at_lengths, at_rates, climb, ladder_table, null_difference, seed_spread
 from detlib.experiments import LADDER, NULL, REPEATED, repeats, rung
 from detlib.runs import Run, find_run, run_folder
 
@@ -174,6 +174,10 @@ def test_neighbours_are_compared_at_equal_rates(data):
     assert list(lines) == ["fpn", "focal"] and [len(line) for line in lines.values()] == [2, 1]
     assert [x for x, _ in lines["fpn"]] == pytest.approx([1, 3], rel=0.05) and lines["fpn"][1][1] > lines["fpn"][0][1] == 0
     assert sum(len(line.get_xdata()) for line in axis.lines if line.get_marker() == ".") == 6
+    finished(data, "deep_heads", [0], steps=32)
+    longer = at_lengths(data, "smoke", 2)
+    assert [row.name for row in longer] == ["fpn", "focal", "deep_heads", "fpn+steps=32", "focal+steps=32", "deep_heads+steps=32"]
+    assert [line.get_xdata()[0] for line in plots.lengths(longer, data).axes[0].lines if line.get_marker() == "o"] == pytest.approx([8, 32], rel=0.05)
     assert "nothing is trained yet" in plots.rates([row for row in rows.values() if not row.runs], data).get_supxlabel()
 
 

@@ -45,7 +45,7 @@ def imported(stem):
 
 def test_every_notebook_has_its_exercises():
     assert set(STUBS) == set(SOLUTIONS) == set(TEXTS) == set(EXERCISES) == set(WRONG)
-    for stem, cells in CELLS.items():
+    for cells in CELLS.values():
         ids = [cell["id"] for cell in cells]
         names = [name.removeprefix("stub-") for name in ids if name.startswith("stub-")]
         assert 3 <= len(names) <= 5

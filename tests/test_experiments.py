@@ -60,7 +60,8 @@ def test_experiments_are_read_from_text():
     assert parse("fpn+backbone=mobilenet+weights=imagenet", "smoke", 2) == rung("fpn", "smoke", 2, backbone="mobilenet", weights="imagenet")
     assert parse("bias_init+prior=0.1+head_depth=2").prior == 0.1 and parse("bias_init+prior=None").prior is None
     assert {f.type for f in fields(Experiment)} <= {str, int, float, int | None, float | None}, "what `parse` can read"
-    for text, error in (("fpn+weights", "FIELD=VALUE"), ("fpn+prior=x", "is a number"), ("fpn+momentum=1", "has no momentum"), ("fpn+lr=0", "above 0"), ("fnp", "no rung 'fnp'"),
+    for text, error in (("fpn+weights", "FIELD=VALUE"), ("fpn+prior=x", "is a number"), ("fpn+momentum=1", "has no momentum"),
+                        ("fpn+lr=0", "above 0"), ("fnp", "no rung 'fnp'"),
                         ("fpn+seed=3", "name it with --seed"), ("fpn+head_depth=-1", "below 0"), ("fpn+prior=2", "between 0 and 1")):
         with pytest.raises(ValueError, match=error):
             parse(text)

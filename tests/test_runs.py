@@ -10,7 +10,8 @@ from detlib.audit.findings import findings
 from detlib.data.folder import open_dataset
 from detlib.evaluate.held_out import leave_clips_out
 
-TABLE = pd.DataFrame({"kind": ["shape", "side"], "score": [np.nan, 1 / 3], "frame": [3, 14], "right": [True, False]}, index=["b", "a"]).rename_axis("name")
+TABLE = pd.DataFrame({"kind": ["shape", "side"], "score": [np.nan, 1 / 3], "frame": [3, 14], "right": [True, False]}, index=["b", "a"])
+TABLE.index.name = "name"
 
 
 @pytest.fixture

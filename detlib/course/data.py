@@ -93,7 +93,8 @@ def _windows() -> list[Case]:
 
 EXERCISES = (
     Exercise("seam", _apart,
-             ("There are two ways from one column to the other: straight on, and over the seam.", "Together the two ways are one turn, `width` columns.",
+             ("There are two ways from one column to the other: straight on, and over the seam.",
+              "Together the two ways are one turn, `width` columns.",
               "The straight way is `np.abs(a - b)`; take, element by element, the smaller of it and `width` minus it: `np.minimum`."),
              "a convolution that pads both edges with zeros does not know this: for it an object on the seam is two halves, far apart. Notebook 03 "
              "rolls pictures for that.", _columns),

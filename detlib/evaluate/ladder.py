@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.coco import Dataset
-from ..experiments import NULL, OPTIMIZERS, Experiment, differences, ladder, rung, seed_count
+from ..experiments import NULL, OPTIMIZERS, PROFILES, Experiment, differences, ladder, profile_name, rung, seed_count
 from ..runs import Run, find_runs, known_data, reference_of, train_command
 from .compare import Difference, difference, signed
 from .intervals import LEVEL, kept_resamples, map_interval
@@ -16,8 +16,9 @@ from .intervals import LEVEL, kept_resamples, map_interval
 REPORTED_MAP = {"baseline": 0.042, "flip": 0.042, "fpn": 0.056, "focal": 0.059, "deep_heads": 0.047, "bias_init": 0.056, "report_anchors": 0.071,
                 "extended": 0.164}
 
-RATES = (0.3, 1, 3)  # factors on the report's learning rates
-TRIED_AT_RATES = (("baseline", "adam"), ("fpn", "focal", "deep_heads"))  # neighbours on the ladder whose order might hang on them
+AROUND_FOCAL = ("fpn", "focal", "deep_heads")  # where the ladder and the paper part; their order might hang on how they are trained:
+RATES = (0.3, 1, 3)  # factors on the report's learning rates,
+LENGTHS = (1, 4)  # and on the profile's steps
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,15 @@ def compared(experiments: Sequence[Experiment], dataset: Dataset, seeds: int | s
 
 
 def at_rates(dataset: Dataset, profile: str | None = None, seeds: int | str | None = None) -> list[Row]:
-    """Neighbours on the ladder (`TRIED_AT_RATES`) at several learning rates (`RATES`), each compared with the one before at the same factor."""
-    rows: list[Row] = []
-    for names in TRIED_AT_RATES:
-        for factor in RATES:
-            rows += compared([with_rate(rung(name, profile), factor) for name in names], dataset, seeds)
-    return rows
+    """The two optimisers, and the rows `AROUND_FOCAL`, at several learning rates (`RATES`), each compared with the one before at the same factor."""
+    return [row for names in (("baseline", "adam"), AROUND_FOCAL) for factor in RATES
+            for row in compared([with_rate(rung(name, profile), factor) for name in names], dataset, seeds)]
+
+
+def at_lengths(dataset: Dataset, profile: str | None = None, seeds: int | str | None = None) -> list[Row]:
+    """The rows `AROUND_FOCAL`, trained for several lengths (`LENGTHS`), each compared with the one before after as many steps."""
+    lengths = [None if factor == 1 else factor * PROFILES[profile_name(profile)].steps for factor in LENGTHS]
+    return [row for steps in lengths for row in compared([rung(name, profile, steps=steps) for name in AROUND_FOCAL], dataset, seeds)]
 
 
 def with_rate(experiment: Experiment, factor: float) -> Experiment:

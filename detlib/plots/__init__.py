@@ -12,7 +12,7 @@ from .data import aspect_ratios, box_map, clip_classes, counted, counted_sentenc
 from .data import size_scatter, sizes_by_class, summary, train_against_val
 from .errors import calibration, confusions, error_costs, found_shares, precision_recall
 from .findings import gallery
-from .ladder import ladder, rates
+from .ladder import ladder, lengths, rates
 from .proofs import depth_toy, focal_curves, focal_scores, footprints, head_reach, initial_foreground, loss_shares, reach
 from .shift import clip_profiles, shift_distances, trusted
 from .starts import learning_curve

@@ -1,5 +1,5 @@
-"""The figures of the whole climb, and of what hangs on the learning rate."""
-from collections.abc import Sequence
+"""The figures of the whole climb, and of rows at other learning rates and lengths."""
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,9 +9,9 @@ from matplotlib.ticker import MaxNLocator
 from ..data.coco import Dataset
 from ..evaluate.compare import Difference, signed
 from ..evaluate.intervals import LEVEL, RESAMPLES
-from ..evaluate.ladder import RATES, Row
+from ..evaluate.ladder import Row
 from ..experiments import OPTIMIZERS
-from ..runs import reference_of
+from ..runs import Run, reference_of
 from .style import FAINT, note, plain, rung_colour, sheet, style
 
 APART = 1.05  # factor between rows on the logarithmic axis, so that their intervals do not hide each other
@@ -81,29 +81,45 @@ def _bar(axis: Axes, place: int, value: float, low: float, high: float, colour: 
 
 @style()
 def rates(rows: Sequence[Row], dataset: Dataset) -> Figure:
-    """mAP on val against the learning rate, in units of the report's (`evaluate.ladder.at_rates`): mean and interval, and each seed as a small dot."""
+    """mAP on val against the learning rate, in units of the report's (`evaluate.ladder.at_rates`)."""
+    def factor(run: Run) -> float:
+        return run.experiment.optimizer_settings["lr"] / OPTIMIZERS[run.experiment.optimizer]["lr"]
+    return _against(factor, rows, dataset, "The same rows at other learning rates", "highest learning rate / the report's of this optimiser (log)")
+
+
+@style()
+def lengths(rows: Sequence[Row], dataset: Dataset) -> Figure:
+    """mAP on val against the length of the training (`evaluate.ladder.at_lengths`)."""
+    return _against(lambda run: run.config["profile"]["steps"], rows, dataset, "The same rows, trained for longer", "steps (log)")
+
+
+def _against(place_of: Callable[[Run], float], rows: Sequence[Row], dataset: Dataset, title: str, xlabel: str) -> Figure:
+    """A line for each row of the ladder that has runs: mean and interval, and each seed as a small dot beside it."""
     found: dict[str, dict[float, Row]] = {}
     for row in rows:
         if row.runs:
-            experiment = row.runs[0].experiment
-            own = OPTIMIZERS[experiment.optimizer]["lr"]
-            found.setdefault(row.name.partition("+")[0], {})[experiment.optimizer_settings["lr"] / own] = row
-    run = [row.runs[0] for by_rate in found.values() for row in by_rate.values()]
-    sized = f"profile {run[0].experiment.profile}, {run[0].config['profile']['steps']:,} steps; " if run else "nothing is trained yet; "
-    figure, axes = sheet(1, 1, 4.4, "The same rows at other learning rates", note(
+            found.setdefault(row.name.partition("+")[0], {})[round(place_of(row.runs[0]), 6)] = row
+    run = [row.runs[0] for here in found.values() for row in here.values()]
+    steps = ", ".join(f"{n:,}" for n in sorted({one.config["profile"]["steps"] for one in run}))
+    sized = f"profile {run[0].experiment.profile}, {steps} steps; " if run else "nothing is trained yet; "
+    figure, axes = sheet(1, 1, 4.2, title, note(
         {"val": dataset["val"]}, f"{sized}bars: {LEVEL:.0%} interval over clips and, where there are several, seeds (small dots)",
         "Bars that overlap may still differ: rows meet the same clips and seeds, and the table of paired gains decides."))
-    axis = axes[0, 0]
-    for place, (name, by_rate) in enumerate(found.items()):
-        at, colour = [rate * APART ** (place - (len(found) - 1) / 2) for rate in sorted(by_rate)], rung_colour(name)
-        for x, row in zip(at, (by_rate[rate] for rate in sorted(by_rate)), strict=True):
+    axis, ticks = axes[0, 0], sorted({place for here in found.values() for place in here})
+    for number, (name, here) in enumerate(found.items()):
+        colour, means = rung_colour(name), []
+        for place in sorted(here):
+            x, row = place * APART ** (number - (len(found) - 1) / 2), here[place]
+            assert row.value  # it has runs
             axis.vlines(x, *row.value[1:], color=colour, linewidth=1.6, alpha=0.55)
             axis.plot([x * APART**0.4] * len(row.runs), [r.metrics["mAP"] or 0 for r in row.runs], ".", color=colour, markersize=4, alpha=0.7)
-        axis.plot(at, [by_rate[rate].value[0] for rate in sorted(by_rate)], "o-", color=colour, markeredgecolor="white", markersize=8, label=name)
-    axis.set(xscale="log", xlabel="highest learning rate / the report's of the same optimiser (log)", ylabel="mAP", xlim=(RATES[0] / 1.6, RATES[-1] * 1.6))
-    axis.set_xticks(RATES, [f"{rate:g}" for rate in RATES])
+            means.append((x, row.value[0]))
+        axis.plot(*zip(*means, strict=True), "o-", color=colour, markeredgecolor="white", markersize=8, label=name)
+    axis.set(xscale="log", xlabel=xlabel, ylabel="mAP")
+    if found:
+        axis.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
+        axis.set_xlim(ticks[0] / 1.6, ticks[-1] * 1.6)
+        axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), labelcolor=FAINT)
     axis.minorticks_off()
     axis.set_ylim(0, max(0.01, axis.get_ylim()[1]))
-    if found:
-        axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), labelcolor=FAINT)
     return figure
