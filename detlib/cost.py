@@ -40,7 +40,7 @@ def kept(measure: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
     @wraps(measure)
     def table_of(models: Mapping[str, Detector], images: Tensor, *args: object, **options: object) -> pd.DataFrame:
         plain = [str(value) for value in (*args, *options.items()) if isinstance(value, (int, tuple, torch.device))]
-        return runs.kept(measure.__name__, [[*models], [*images.shape], plain], lambda: measure(models, images, *args, **options), measured=True)
+        return runs.kept(measure.__name__, [[*models], [*images.shape], plain], lambda: measure(models, images, *args, **options))
     return table_of
 
 

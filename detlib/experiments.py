@@ -1,5 +1,4 @@
 """Experiments: the ladder, whose every row replaces one field of the row above, and the profiles, which set sizes and never the code path."""
-import math
 import os
 import re
 from collections.abc import Sequence
@@ -44,6 +43,7 @@ PROFILES = {p.name: p for p in (
 
 # name -> class and arguments; the rates are the report's. SGD: its first model; AdamW: what it changed to, unsaid, in its anchor rung
 OPTIMIZERS = {"sgd": {"lr": 5e-3, "momentum": 0.9, "weight_decay": 5e-4}, "adamw": {"lr": 5e-4, "weight_decay": 5e-4}}
+MOST_LR = 1000.0  # no training takes as much
 CLIP_GRADIENT = 10.0  # norm: a longer gradient is shortened to it, in every row
 KNOWN = {
     "profile": tuple(PROFILES), "optimizer": tuple(OPTIMIZERS), "augment": ("none", "flip", "flip_roll"),
@@ -91,8 +91,8 @@ class Experiment:
                 raise ValueError(f"{name}={getattr(self, name)}: it does not go below 0")
         if self.prior is not None and not 0 < self.prior < 1:
             raise ValueError(f"prior={self.prior}: a probability between 0 and 1, or None")
-        if self.lr is not None and not 0 < self.lr < math.inf:
-            raise ValueError(f"lr={self.lr}: a learning rate above 0, or None")
+        if self.lr is not None and not 0 < self.lr <= MOST_LR:
+            raise ValueError(f"lr={self.lr}: a learning rate above 0 and not above {MOST_LR:g}, or None")
 
     @property
     def sizes(self) -> Profile:
@@ -169,7 +169,8 @@ def rung(name: str, profile: str | None = None, seed: int = 0, **changes: Any) -
     unknown = changes.keys() - {f.name for f in fields(Experiment)}
     if unknown:
         raise ValueError(f"an experiment has no {', '.join(sorted(unknown))}: it has {', '.join(f.name for f in fields(Experiment))}")
-    return replace(rows[name], **changes)
+    found = replace(rows[name], **changes)
+    return replace(found, lr=None) if found.lr == OPTIMIZERS[found.optimizer]["lr"] else found  # the same training has one name
 
 
 def parse(text: str, profile: str | None = None, seed: int = 0) -> Experiment:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from . import reference
 from .anchors import BASELINE, SPECS, AnchorSpec
-from .data.coco import Dataset
+from .data.coco import Dataset, Split
 from .data.export import write_dataset
 from .data.folder import dataset_of, open_dataset, read_all
 from .data.inputs import choose, prepared
@@ -32,6 +32,7 @@ from .files import Unwritable, alone, tidy, write_atomic, write_json
 from .fitting import fit_split, from_json, to_json
 
 MOST_PIXELS = 128 * 1024  # of a picture: the panorama's, which the profiles' steps are timed for
+CODE = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.rglob("*.py")))).hexdigest()  # as it is loaded
 PIXELS = {"report": 8 * MOST_PIXELS}  # of profiles for larger machines
 
 
@@ -241,31 +242,40 @@ class Run:
             return {"step": int(state["step"]), "model": dict(state["model"]), "optimizer": dict(state["optimizer"])}
 
 
-def kept(name: str, of: Sequence[Any], make: Callable[[], pd.DataFrame], measured: bool = False) -> pd.DataFrame:
+def kept(name: str, of: Sequence[Any], make: Callable[[], pd.DataFrame], state: str | None = None) -> pd.DataFrame:
     """A table that takes a while, made of what `of` names, and kept in outputs/measured.
 
-    It is read back while the package's code and its libraries are what they were; what was `measured`, of this machine at some moment, is made anew
-    each time. While the reference is read, its own is taken, of either kind.
+    One that is computed is read back while its `state` (`state_of`) is what it was. What is measured, of this machine at some moment, has none, and
+    is made anew each time. While the reference is read, its own is taken, of either kind.
     """
     path = outputs() / "measured" / f"{name}-{hashlib.sha256(json.dumps(of, default=str).encode()).hexdigest()[:8]}.json"
-    code = None if measured else _code()
+    if reading_reference() and (reference.FOLDER / "measured" / path.name).is_file():
+        return _table(json.loads(path.read_text()))
     with suppress(OSError, ValueError, KeyError, TypeError):  # not there, or damaged: it is made anew
         there = json.loads(path.read_text())
-        if reading_reference() or (code and there["code"] == code):
-            table = pd.DataFrame(**there["table"]).rename_axis(there["of"]).astype(there.get("types", {}))
-            table.attrs = there["attrs"]
-            return table
+        if state and there["state"] == state:
+            return _table(there)
     table = make()
     with suppress(Unwritable):  # then it is made again the next time
         content = json.loads(table.to_json(orient="split", double_precision=15))
-        write_json(path, {"table": content, "of": table.index.name, "types": table.dtypes.astype(str).to_dict(), "attrs": table.attrs, "code": code})
+        types = table.dtypes.astype(str).to_dict()
+        write_json(path, {"table": content, "of": table.index.name, "types": types, "attrs": table.attrs, "state": state})
     return table
 
 
-def _code() -> str:
-    """Changes when the package's code or a library that it counts with does."""
-    sources = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.rglob("*.py")))
-    return hashlib.sha256(sources + repr([version(name) for name in ("torch", "numpy", "scipy", "pandas")]).encode()).hexdigest()[:12]
+def _table(there: dict[str, Any]) -> pd.DataFrame:
+    table = pd.DataFrame(**there["table"]).rename_axis(there["of"]).astype(there.get("types", {}))
+    table.attrs = there["attrs"]
+    return table
+
+
+def state_of(split: Split) -> str:
+    """Twelve hex digits that change when a split's boxes, frames, clips or pictures do, or the package's code, or a library that it counts with."""
+    pictures = [(str(path), about.st_size, about.st_mtime_ns) for frame in split.frames
+                if (path := split.root / frame.file_name).is_file() and (about := path.stat())]
+    facts = [CODE, [version(name) for name in ("torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn")], split.frames, pictures]
+    boxes = pd.util.hash_pandas_object(split.boxes).to_numpy().tobytes()
+    return hashlib.sha256(repr(facts).encode() + boxes).hexdigest()[:12]
 
 
 def run_folder(experiment: Experiment, data: Dataset | str) -> Path:

@@ -349,18 +349,17 @@ def train_rungs(rungs: list[str], data: str | None, profile: str | None, invalid
     wanted = [(name, k) for k in range(seed, seed + number) for name in names]
     if "LADDER" in rungs and number > 1:
         wanted += [(NULL, k) for k in range(seed + number, seed + 2 * number)]
-    for name, k in wanted:
-        experiment = parse("+".join([name, *changes]), profile, k)
+    for experiment in [parse("+".join([name, *changes]), profile, k) for name, k in wanted]:  # all are read before the first is trained
         dataset = distributed.first_then_others(
             partial(runs.open_data, data, profile_name(profile), splits=("train", "val", experiment.split), invalid=invalid))
         if experiment.split not in dataset:
-            print(f"{name}: not run: no {experiment.split} in this data")
+            print(f"{experiment.rung}: not run: no {experiment.split} in this data")
             continue
         run = fit(experiment, dataset)
         if distributed.rank() == 0:
             value = run.metrics["mAP"]
-            print(f"{name}, seed {k}: mAP {'no objects' if value is None else f'{value:.3f}'} over {run.metrics['classes_with_objects']} of "
-                  f"{run.metrics['classes']} classes; {run.folder}")
+            print(f"{experiment.rung}, seed {experiment.seed}: mAP {'no objects' if value is None else f'{value:.3f}'} over "
+                  f"{run.metrics['classes_with_objects']} of {run.metrics['classes']} classes; {run.folder}")
 
 
 if __name__ == "__main__":

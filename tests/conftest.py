@@ -79,7 +79,9 @@ def lab(executed, browser, tmp_path_factory):
 @pytest.fixture(scope="module")
 def window(browser, lab):
     """JupyterLab in one window: its notebooks are opened in it one after the other, as a reader does."""
-    return Window(browser, lab)
+    found = Window(browser, lab)
+    yield found
+    found.page.close()
 
 
 def coco(images, annotations, categories=("car", "person")):

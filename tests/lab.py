@@ -91,26 +91,35 @@ class Window:
             rf"(data|blob):|(http|ws)://127\.0\.0\.1:{url.rpartition(':')[2]}/", request.url) else None)
         self.page.goto(f"{url}/lab?token={token}&reset", wait_until="domcontentloaded")
         self.page.wait_for_function("() => window.jupyterapp", timeout=60_000)
+        self.page.set_default_timeout(400_000)
         self.page.evaluate("() => window.jupyterapp.restored.then(() => null)")
+
+    def mistakes(self):
+        """What went wrong since this was asked the last time."""
+        found, self.errors = self.errors, []
+        return found
 
 
 class Opened:
-    """A notebook in front of the window, in the light theme."""
+    """A notebook in front of the window, in the light theme; when it is left, it is closed and its kernel ends."""
 
     def __init__(self, window, name):
-        window.errors.clear()
-        self.errors, self.page = window.errors, window.page
+        self.window, self.page, self.name = window, window.page, name
+
+    def __enter__(self):
         self.page.set_viewport_size({"width": 1280, "height": 900})
         self.page.evaluate(THEME, "JupyterLab Light")
-        self.page.evaluate(OPEN, name)
+        self.page.evaluate(OPEN, self.name)
+        return self
+
+    def __exit__(self, kind, *error):
+        self.page.evaluate(CLOSE)
+        mistakes = self.window.mistakes()
+        assert kind or not mistakes, mistakes
 
     def run(self):
-        self.page.set_default_timeout(400_000)
         self.page.evaluate(RUN)
         return self.page.evaluate(CONTENT)
-
-    def close(self):
-        self.page.evaluate(CLOSE)
 
 
 def move_the_frame_browser(opened):
@@ -147,28 +156,26 @@ def settled(page):
 
 def runs_in(window, path, played=None):
     """A notebook runs without an error, is pictured in both themes, and `played(opened)` moves what moves in it; no request leaves loopback."""
-    opened = Opened(window, path.name)
-    content = opened.run()
-    outputs = [(cell["id"], output) for cell in content["cells"] if cell["cell_type"] == "code" for output in cell["outputs"]]
-    assert not [(name, output["evalue"]) for name, output in outputs if output["output_type"] == "error"]
-    pictures = [output for _, output in outputs if "image/png" in output.get("data", {})]
-    assert len(pictures) >= 1 and all(len(output["data"]["image/png"]) > 2000 for output in pictures)
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    for theme, width in (("Light", 1280), ("Dark", 1920)):
-        opened.page.evaluate(THEME, f"JupyterLab {theme}")
-        opened.page.set_viewport_size({"width": width, "height": 900})  # the height of a notebook is at least the window's
-        tall, top, part = settled(opened.page), 0, 1
-        while top < tall:
-            opened.page.set_viewport_size({"width": width, "height": min(TALLEST, tall - top + 200)})
-            opened.page.evaluate(GO, top)
-            opened.page.wait_for_timeout(1000)
-            assert opened.page.evaluate(PICTURES) == 0, "a picture is empty"
-            seen = int(opened.page.evaluate(SEEN))
-            opened.page.screenshot(path=SCREENSHOTS / f"lab_{path.stem}_{width}_{theme.lower()}{f'_{part}' if part > 1 else ''}.png")
-            top, part = top + seen, part + 1
-    if played:
-        opened.page.set_viewport_size({"width": 1280, "height": 900})
-        played(opened)
-    assert not opened.page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']:has-text('Traceback')").count()
-    assert not opened.errors
-    opened.close()
+    with Opened(window, path.name) as opened:
+        content = opened.run()
+        outputs = [(cell["id"], output) for cell in content["cells"] if cell["cell_type"] == "code" for output in cell["outputs"]]
+        assert not [(name, output["evalue"]) for name, output in outputs if output["output_type"] == "error"]
+        pictures = [output for _, output in outputs if "image/png" in output.get("data", {})]
+        assert len(pictures) >= 1 and all(len(output["data"]["image/png"]) > 2000 for output in pictures)
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        for theme, width in (("Light", 1280), ("Dark", 1920)):
+            opened.page.evaluate(THEME, f"JupyterLab {theme}")
+            opened.page.set_viewport_size({"width": width, "height": 900})  # the height of a notebook is at least the window's
+            tall, top, part = settled(opened.page), 0, 1
+            while top < tall:
+                opened.page.set_viewport_size({"width": width, "height": min(TALLEST, tall - top + 200)})
+                opened.page.evaluate(GO, top)
+                opened.page.wait_for_timeout(1000)
+                assert opened.page.evaluate(PICTURES) == 0, "a picture is empty"
+                seen = int(opened.page.evaluate(SEEN))
+                opened.page.screenshot(path=SCREENSHOTS / f"lab_{path.stem}_{width}_{theme.lower()}{f'_{part}' if part > 1 else ''}.png")
+                top, part = top + seen, part + 1
+        if played:
+            opened.page.set_viewport_size({"width": 1280, "height": 900})
+            played(opened)
+        assert not opened.page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']:has-text('Traceback')").count()

@@ -12,7 +12,7 @@ from detlib.cli import main
 from detlib.data.folder import open_dataset
 from detlib.evaluate.compare import difference, paired_resamples, pairs
 from detlib.evaluate.intervals import clip_weights, interval, map_interval, resampled_classes
-from detlib.evaluate.ladder import at_lengths, at_rates, climb, ladder_table, null_difference, seed_spread
+from detlib.evaluate.ladder import at_lengths, at_rates, at_their_best, climb, ladder_table, null_difference, seed_spread
 from detlib.experiments import LADDER, NULL, REPEATED, repeats, rung
 from detlib.runs import Run, find_run, run_folder
 
@@ -39,7 +39,7 @@ def finished(data, name, frames, seed=0, labels=(1, 2), **changes):
     (run.folder / "detections.json").write_text(json.dumps(found))
     metrics = {"mAP": float(resampled_classes(run, data)[0][0].mean()), "classes": 2, "classes_with_objects": 2}
     (run.folder / "metrics.json").write_text(json.dumps(metrics))
-    (run.folder / "log.jsonl").write_text(json.dumps({"step": 12, "loss": 1.0, "val": metrics}))
+    (run.folder / "log.jsonl").write_text(json.dumps({"step": experiment.sizes.steps, "loss": 1.0, "val": metrics}))
     return run
 
 
@@ -174,6 +174,9 @@ def test_neighbours_are_compared_at_equal_rates(data):
     assert list(lines) == ["fpn", "focal"] and [len(line) for line in lines.values()] == [2, 1]
     assert [x for x, _ in lines["fpn"]] == pytest.approx([1, 3], rel=0.05) and lines["fpn"][1][1] > lines["fpn"][0][1] == 0
     assert sum(len(line.get_xdata()) for line in axis.lines if line.get_marker() == ".") == 6
+    assert ladder_table(list(rows.values()))["changes"][["fpn+lr=0.0015", "focal+lr=0.0015"]].tolist() == ["rate x 3", "loss: focal"]
+    best = at_their_best(list(rows.values()), data, 2)
+    assert [row.name for row in best] == ["fpn+lr=0.0015", "focal+lr=0.0015"] and best[1].gain == rows["focal+lr=0.0015"].gain
     finished(data, "deep_heads", [0], steps=32)
     longer = at_lengths(data, "smoke", 2)
     assert [row.name for row in longer] == ["fpn", "focal", "deep_heads", "fpn+steps=32", "focal+steps=32", "deep_heads+steps=32"]

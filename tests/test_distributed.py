@@ -109,7 +109,7 @@ def losses_of_one(small, halves):
         loss.backward()
         clip_gradient_(model)
         for group in optimizer.param_groups:
-            group["lr"] = 5e-4 * rate(step, experiment.sizes)
+            group["lr"] = experiment.optimizer_settings["lr"] * rate(step, experiment.sizes)
         optimizer.step()
         losses.append(loss.item())
     return losses

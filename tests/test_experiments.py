@@ -32,6 +32,7 @@ def test_names_carry_the_changed_fields():
     assert rung("fpn", "smoke", weights="imagenet").rung == "fpn+weights=imagenet"
     assert rung("adam", "laptop", seed=4).rung == "adam"
     assert rung("focal", "laptop", lr=1.5e-3).command == "detlib train focal --set lr=0.0015"
+    assert rung("adam", "laptop", lr=5e-4) == rung("adam", "laptop") and rung("baseline", "laptop", lr=5e-4).rung == "baseline+lr=0.0005"
 
 
 def test_unknown_names_are_refused_with_the_known():
@@ -61,7 +62,7 @@ def test_experiments_are_read_from_text():
     assert parse("bias_init+prior=0.1+head_depth=2").prior == 0.1 and parse("bias_init+prior=None").prior is None
     assert {f.type for f in fields(Experiment)} <= {str, int, float, int | None, float | None}, "what `parse` can read"
     for text, error in (("fpn+weights", "FIELD=VALUE"), ("fpn+prior=x", "is a number"), ("fpn+momentum=1", "has no momentum"),
-                        ("fpn+lr=0", "above 0"), ("fnp", "no rung 'fnp'"),
+                        ("fpn+lr=0", "above 0 and not above 1000"), ("fpn+lr=1e9", "above 0 and not"), ("fnp", "no rung 'fnp'"),
                         ("fpn+seed=3", "name it with --seed"), ("fpn+head_depth=-1", "below 0"), ("fpn+prior=2", "between 0 and 1")):
         with pytest.raises(ValueError, match=error):
             parse(text)

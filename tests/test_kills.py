@@ -31,13 +31,13 @@ from detlib import experiments, runs, train
 def say(row, run):
     print("step", row["step"], flush=True)
     time.sleep(0.2)
-train.fit(experiments.rung("adam", "smoke"), runs.open_data({!r}), on_log=say, progress=False)
+train.fit(experiments.rung("adam", "smoke", steps=40), runs.open_data({!r}), on_log=say, progress=False)
 """
 
 
 def test_the_stop_button_of_a_notebook_leaves_a_run_that_goes_on_and_says_so(tmp_path, home, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(runs.__file__).parents[1]))
-    data, experiment = tiny(tmp_path / "tiny"), rung("adam", "smoke")
+    data, experiment = tiny(tmp_path / "tiny"), rung("adam", "smoke", steps=40)
     manager = KernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     manager.start_kernel()
     client = manager.blocking_client()
@@ -57,7 +57,7 @@ def test_the_stop_button_of_a_notebook_leaves_a_run_that_goes_on_and_says_so(tmp
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
-    assert "of 8, which is kept; call it again to go on from there." in said, said
+    assert "of 40, which is kept; call it again to go on from there." in said, said
     steps = []
     run = fit(experiment, open_dataset(data), on_log=lambda row, _: steps.append(row["step"]), progress=False)
     assert run.finished and steps[0] > 3

@@ -34,18 +34,17 @@ def test_each_notebook_runs_in_jupyterlab(window, path):
 
 def test_training_stops_and_goes_on(window):
     """The stop button ends training between two steps, with a sentence; the same cell run again finishes it."""
-    opened = Opened(window, "00_start_here.ipynb")
-    opened.page.evaluate(ADD, TRAIN)
-    opened.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-cell'); }")
-    opened.page.wait_for_function(f"() => ({LAST})().includes('<progress')", timeout=120_000)
-    opened.page.evaluate("() => window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
-    opened.page.wait_for_function(f"() => ({LAST})().includes('Stopped ')", timeout=60_000)
-    opened.page.wait_for_function(f"() => ({LAST})().includes('KeyboardInterrupt') && ({STATUS})() === 'idle'", timeout=60_000)
-    opened.page.wait_for_timeout(1500)  # what is asked of a kernel just after an error, it drops
-    opened.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-cell'); }")
-    opened.page.wait_for_function(f"() => ({LAST})().includes('True')", timeout=120_000)
-    assert not [output for output in json.loads(opened.page.evaluate(LAST))["outputs"] if output["output_type"] == "error"]
-    opened.close()
+    with Opened(window, "00_start_here.ipynb") as opened:
+        opened.page.evaluate(ADD, TRAIN)
+        opened.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-cell'); }")
+        opened.page.wait_for_function(f"() => ({LAST})().includes('<progress')", timeout=120_000)
+        opened.page.evaluate("() => window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
+        opened.page.wait_for_function(f"() => ({LAST})().includes('Stopped ')", timeout=60_000)
+        opened.page.wait_for_function(f"() => ({LAST})().includes('KeyboardInterrupt') && ({STATUS})() === 'idle'", timeout=60_000)
+        opened.page.wait_for_timeout(1500)  # what is asked of a kernel just after an error, it drops
+        opened.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-cell'); }")
+        opened.page.wait_for_function(f"() => ({LAST})().includes('True')", timeout=120_000)
+        assert not [output for output in json.loads(opened.page.evaluate(LAST))["outputs"] if output["output_type"] == "error"]
 
 
 def _listening(process):
@@ -69,7 +68,6 @@ def test_strangers_are_kept_out(window, lab):
     url, _, process = lab
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(f"{url}/api/contents", timeout=10)
-    opened = Opened(window, "00_start_here.ipynb")
-    places = _listening(process)
+    with Opened(window, "00_start_here.ipynb"):
+        places = _listening(process)
     assert places and places <= {"0100007F", "00000000000000000000000001000000"}
-    opened.close()

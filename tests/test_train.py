@@ -1,12 +1,15 @@
 """Training: it learns, resumes to the same result, stops politely, and refuses what it cannot use."""
 import json
 import os
+import re
 import signal
 
+import pandas as pd
 import pytest
 import torch
 
 from detlib import runs, train
+from detlib.cli import main
 from detlib.data.folder import open_dataset
 from detlib.data.loader import TrainBatches, pad
 from detlib.experiments import CLIP_GRADIENT, OPTIMIZERS, PROFILES, rung
@@ -99,6 +102,20 @@ def test_the_stop_button_keeps_the_step_under_way(small, capsys):
     assert steps[0] == 4
 
 
+def test_several_rungs_in_one_call(small, home, capsys):
+    """All names are read before the first training; each run is named with what it changes."""
+    words = ["--data", str(small), "--profile", "smoke", "--set", "steps=2"]
+    assert main(["train", "adam", "foccal", *words]) == 2 and "no rung 'foccal'" in capsys.readouterr().err
+    assert not list(home.glob("outputs/runs/*/*/*"))
+    assert main(["train", "baseline", "adam", *words, "lr=0.001", "--seeds", "2"]) == 0
+    assert re.findall(r"^(\S+, seed \d): mAP", capsys.readouterr().out, re.M) == [
+        f"{name}+steps=2+lr=0.001, seed {seed}" for seed in (0, 1) for name in ("baseline", "adam")]
+    found = {path.parent.parent.name: json.loads(path.read_text())["optimizer"]["lr"] for path in home.glob("outputs/runs/*/*/*/*/config.json")}
+    assert found == {"baseline+steps=2+lr=0.001": 0.001, "adam+steps=2+lr=0.001": 0.001}
+    log = pd.read_json(next(home.glob("outputs/runs/*/*/adam*/seed0/log.jsonl")), lines=True)
+    assert log["lr"].max() == pytest.approx(1e-3)
+
+
 def test_a_folder_with_another_configuration_is_set_aside(small, monkeypatch, capsys):
     data, experiment = open_dataset(small), rung("adam", "smoke")
     before = fit(experiment, data, progress=False).weights()
@@ -109,9 +126,10 @@ def test_a_folder_with_another_configuration_is_set_aside(small, monkeypatch, ca
     assert same(runs.Run(kept, experiment).weights(), before)
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_cause(small):
+def test_a_loss_that_is_not_finite_stops_with_the_cause(small, monkeypatch):
+    monkeypatch.setitem(OPTIMIZERS, "adamw", {"lr": 1e18, "weight_decay": 0.0})
     with pytest.raises(TrainingDiverged) as error:
-        fit(rung("adam", "smoke", lr=1e18), open_dataset(small), progress=False)
+        fit(rung("adam", "smoke"), open_dataset(small), progress=False)
     assert "step 2" in str(error.value) and "not finite" in str(error.value) and ".png" in str(error.value) and "e+17" in str(error.value)
 
 

@@ -24,5 +24,5 @@ def make_run(data, name="adam", loud=5.0, seed=0):
     run.save_weights(model.state_dict())
     found, _ = predict(model, data["val"], "float32")
     write_atomic(run.folder / "detections.json", json.dumps(found.to_coco(data["val"])))
-    write_json(run.folder / "metrics.json", {**evaluate(found, data["val"], data), "steps": 12})
+    write_json(run.folder / "metrics.json", {**evaluate(found, data["val"], data), "steps": experiment.sizes.steps})
     return run

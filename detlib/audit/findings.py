@@ -7,7 +7,7 @@ import pandas as pd
 from ..data.coco import Dataset, Split
 from ..data.planting import BOX, KINDS, similar_classes
 from ..evaluate.coco import Detections
-from ..runs import kept
+from ..runs import kept, state_of
 from ..tracks import Motion
 from .chances import chances
 from .crops import STATES
@@ -34,7 +34,7 @@ def findings(split: Split, dataset: Dataset, detections: Detections | None = Non
     def make() -> pd.DataFrame:
         return suspects(split, dataset, detections, seed)
 
-    return kept("findings", [split.fingerprint, dataset.panorama, seed], make) if detections is None else make()
+    return kept("findings", [split.fingerprint, dataset.panorama, seed], make, state_of(split)) if detections is None else make()
 
 
 def suspects(split: Split, dataset: Dataset, detections: Detections | None, seed: int) -> pd.DataFrame:

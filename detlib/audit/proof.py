@@ -8,7 +8,7 @@ from ..data.coco import Dataset, Split
 from ..data.planting import BOX, KINDS, plant
 from ..evaluate.coco import Detections
 from ..evaluate.intervals import interval
-from ..runs import kept
+from ..runs import kept, state_of
 from .evidence import SAME, iou
 from .findings import suspects
 
@@ -26,7 +26,8 @@ def planted_outcomes(split: Split, dataset: Dataset, detections: Detections | No
         table = pd.concat(parts, ignore_index=True)
         return table.assign(clip=np.array([frame.clip for frame in split.frames])[table["frame"].to_numpy(int)])
 
-    return kept("planted_outcomes", [split.fingerprint, dataset.panorama, share, list(seeds)], make) if detections is None else make()
+    of = [split.fingerprint, dataset.panorama, share, list(seeds)]
+    return kept("planted_outcomes", of, make, state_of(split)) if detections is None else make()
 
 
 def outcomes(found: pd.DataFrame, planted: pd.DataFrame) -> pd.DataFrame:

@@ -96,8 +96,8 @@ EXERCISES = (
              ("There are two ways from one column to the other: straight on, and over the seam.",
               "Together the two ways are one turn, `width` columns.",
               "The straight way is `np.abs(a - b)`; take, element by element, the smaller of it and `width` minus it: `np.minimum`."),
-             "a convolution that pads both edges with zeros does not know this: for it an object on the seam is two halves, far apart. Notebook 03 "
-             "rolls pictures for that.", _columns),
+             "a convolution that pads both edges with zeros does not know that they are neighbours: for it an object on the seam is two halves, far "
+             "apart. Notebook 03 rolls pictures for that.", _columns),
     Exercise("two-changes", "bfg",
              ("Find the report's step in the table above. Is there one row for it, or are there two?",
               "Three steps are larger than one row. Two of them exchange a part that has nothing to do with their name.",

@@ -7,7 +7,7 @@ import pandas as pd
 from ..coverage import coverage
 from ..data.coco import Split
 from ..fitting import fit_split, split_boxes
-from ..runs import kept
+from ..runs import kept, state_of
 
 
 def leave_clips_out(split: Split, folds: int = 4, seed: int = 0, **options: Any) -> pd.DataFrame:
@@ -16,7 +16,7 @@ def leave_clips_out(split: Split, folds: int = 4, seed: int = 0, **options: Any)
     `options` are those of `fitting.fit`. What is chosen by this table (objective, counts, budget) has not seen the validation split. With one clip
     there is nothing to leave out, and the table is empty.
     """
-    return kept("leave_clips_out", [split.fingerprint, folds, seed, options], lambda: _left_out(split, folds, seed, options))
+    return kept("leave_clips_out", [split.fingerprint, folds, seed, options], lambda: _left_out(split, folds, seed, options), state_of(split))
 
 
 def _left_out(split: Split, folds: int, seed: int, options: dict[str, Any]) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from .intervals import LEVEL, kept_resamples, map_interval
 REPORTED_MAP = {"baseline": 0.042, "flip": 0.042, "fpn": 0.056, "focal": 0.059, "deep_heads": 0.047, "bias_init": 0.056, "report_anchors": 0.071,
                 "extended": 0.164}
 
+OPTIMISERS = ("baseline", "adam")
 AROUND_FOCAL = ("fpn", "focal", "deep_heads")  # where the ladder and the paper part; their order might hang on how they are trained:
 RATES = (0.3, 1, 3)  # factors on the report's learning rates,
 LENGTHS = (1, 4)  # and on the profile's steps
@@ -38,13 +39,13 @@ def climb(dataset: Dataset, profile: str | None = None, seeds: int | str | None 
     return compared(list(ladder(profile).values()), dataset, seeds)
 
 
-def compared(experiments: Sequence[Experiment], dataset: Dataset, seeds: int | str | None = None) -> list[Row]:
-    """Experiments, each with its finished runs and its gain on the one before."""
+def compared(experiments: Sequence[Experiment], dataset: Dataset, seeds: int | str | None = None, first: str = "where it begins") -> list[Row]:
+    """Experiments, each with its finished runs and its gain on the one before; `first` is said of the first one's change."""
     rows: list[Row] = []
     for place, experiment in enumerate(experiments):
         runs = tuple(find_runs(experiment, dataset, range(seed_count(seeds))))
         above = rows[-1].runs if rows else ()
-        rows.append(Row(experiment.rung, _change(experiments[place - 1], experiment) if place else "where it begins", runs,
+        rows.append(Row(experiment.rung, _change(experiments[place - 1], experiment) if place else first, runs,
                         map_interval(runs, dataset) if runs else None, difference(above, runs, dataset) if above and runs else None,
                         "" if runs else _why_not(experiment, dataset)))
     return rows
@@ -52,14 +53,27 @@ def compared(experiments: Sequence[Experiment], dataset: Dataset, seeds: int | s
 
 def at_rates(dataset: Dataset, profile: str | None = None, seeds: int | str | None = None) -> list[Row]:
     """The two optimisers, and the rows `AROUND_FOCAL`, at several learning rates (`RATES`), each compared with the one before at the same factor."""
-    return [row for names in (("baseline", "adam"), AROUND_FOCAL) for factor in RATES
-            for row in compared([with_rate(rung(name, profile), factor) for name in names], dataset, seeds)]
+    return [row for names in (OPTIMISERS, AROUND_FOCAL) for factor in RATES
+            for row in compared([with_rate(rung(name, profile), factor) for name in names], dataset, seeds, f"rate x {factor:g}")]
 
 
 def at_lengths(dataset: Dataset, profile: str | None = None, seeds: int | str | None = None) -> list[Row]:
     """The rows `AROUND_FOCAL`, trained for several lengths (`LENGTHS`), each compared with the one before after as many steps."""
-    lengths = [None if factor == 1 else factor * PROFILES[profile_name(profile)].steps for factor in LENGTHS]
-    return [row for steps in lengths for row in compared([rung(name, profile, steps=steps) for name in AROUND_FOCAL], dataset, seeds)]
+    steps = [factor * PROFILES[profile_name(profile)].steps for factor in LENGTHS]
+    return [row for n in steps for row in compared([rung(name, profile, steps=None if n == steps[0] else n) for name in AROUND_FOCAL],
+                                                   dataset, seeds, f"{n:,} steps")]
+
+
+def at_their_best(rows: Sequence[Row], dataset: Dataset, seeds: int | str | None = None) -> list[Row]:
+    """Of `at_rates`, each rung at the rate of its highest mAP, compared with the one before at its own best.
+
+    A rate that is chosen by what it is then judged by makes a rung look a little too good.
+    """
+    best: dict[str, Row] = {}
+    for row in sorted((row for row in rows if row.value), key=lambda row: row.value[0] if row.value else 0.0):
+        best[row.name.partition("+")[0]] = row
+    groups = [[replace(best[name].runs[0].experiment, seed=0) for name in names if name in best] for names in (OPTIMISERS, AROUND_FOCAL)]
+    return [row for group in groups for row in compared(group, dataset, seeds, "at its best rate")]
 
 
 def with_rate(experiment: Experiment, factor: float) -> Experiment:

@@ -12,9 +12,8 @@ from ..evaluate.intervals import LEVEL, RESAMPLES
 from ..evaluate.ladder import Row
 from ..experiments import OPTIMIZERS
 from ..runs import Run, reference_of
+from .starts import means
 from .style import FAINT, note, plain, rung_colour, sheet, style
-
-APART = 1.05  # factor between rows on the logarithmic axis, so that their intervals do not hide each other
 
 
 @style()
@@ -94,32 +93,18 @@ def lengths(rows: Sequence[Row], dataset: Dataset) -> Figure:
 
 
 def _against(place_of: Callable[[Run], float], rows: Sequence[Row], dataset: Dataset, title: str, xlabel: str) -> Figure:
-    """A line for each row of the ladder that has runs: mean and interval, and each seed as a small dot beside it."""
-    found: dict[str, dict[float, Row]] = {}
+    """A line for each rung that has runs."""
+    found: dict[str, dict[float, tuple[Run, ...]]] = {}
     for row in rows:
         if row.runs:
-            found.setdefault(row.name.partition("+")[0], {})[round(place_of(row.runs[0]), 6)] = row
-    run = [row.runs[0] for here in found.values() for row in here.values()]
+            found.setdefault(row.name.partition("+")[0], {})[round(place_of(row.runs[0]), 6)] = row.runs
+    run = [runs[0] for here in found.values() for runs in here.values()]
     steps = ", ".join(f"{n:,}" for n in sorted({one.config["profile"]["steps"] for one in run}))
     sized = f"profile {run[0].experiment.profile}, {steps} steps; " if run else "nothing is trained yet; "
     figure, axes = sheet(1, 1, 4.2, title, note(
         {"val": dataset["val"]}, f"{sized}bars: {LEVEL:.0%} interval over clips and, where there are several, seeds (small dots)",
         "Bars that overlap may still differ: rows meet the same clips and seeds, and the table of paired gains decides."))
-    axis, ticks = axes[0, 0], sorted({place for here in found.values() for place in here})
-    for number, (name, here) in enumerate(found.items()):
-        colour, means = rung_colour(name), []
-        for place in sorted(here):
-            x, row = place * APART ** (number - (len(found) - 1) / 2), here[place]
-            assert row.value  # it has runs
-            axis.vlines(x, *row.value[1:], color=colour, linewidth=1.6, alpha=0.55)
-            axis.plot([x * APART**0.4] * len(row.runs), [r.metrics["mAP"] or 0 for r in row.runs], ".", color=colour, markersize=4, alpha=0.7)
-            means.append((x, row.value[0]))
-        axis.plot(*zip(*means, strict=True), "o-", color=colour, markeredgecolor="white", markersize=8, label=name)
-    axis.set(xscale="log", xlabel=xlabel, ylabel="mAP")
-    if found:
-        axis.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
-        axis.set_xlim(ticks[0] / 1.6, ticks[-1] * 1.6)
-        axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), labelcolor=FAINT)
-    axis.minorticks_off()
-    axis.set_ylim(0, max(0.01, axis.get_ylim()[1]))
+    means(axes[0, 0], [(name, rung_colour(name), here) for name, here in found.items()], dataset, xlabel)
+    if run:
+        axes[0, 0].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), labelcolor=FAINT)
     return figure
