@@ -1,5 +1,6 @@
 """The figure of `evaluate.starts`: what more pictures and other starting weights are worth; and how mAP is drawn against a setting."""
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -32,7 +33,7 @@ def learning_curve(found: Found, dataset: Dataset) -> Figure:
     return figure
 
 
-def means(axis: Axes, lines: Sequence[tuple[str, str, Mapping[float, Sequence[Run]]]], dataset: Dataset, xlabel: str) -> None:
+def means(axis: Axes, lines: Sequence[tuple[str, str, Mapping[Any, Sequence[Run]]]], dataset: Dataset, xlabel: str) -> None:
     """A line for each (label, colour, runs by place): mean mAP of the runs at a place with its interval, and each of several as a small dot beside.
 
     Places stand on a logarithmic axis, those of one line a little apart from the next one's, so that their intervals do not hide each other.
