@@ -29,7 +29,7 @@ def test_broken_data_sets_are_loaded_or_refused(tmp_path):
     assert counts["loaded"] > 30 and counts["refused"] > 30, counts
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(CONTENT, some.sampled_from(["raise", "drop", "clip"]))
 def test_any_json_is_loaded_or_refused(content, invalid):
     with tempfile.TemporaryDirectory() as folder:

@@ -133,7 +133,7 @@ def test_the_ladder_speaks_of_seeds(executed):
     assert "not run yet: detlib train fpn --set backbone=mobilenet weights=imagenet --profile smoke" in text and "left over" in text
 
 
-MEASURED = {"batches", "runtime", "speed_up"}  # time every row: one is enough here
+MEASURED = {"batches", "latencies", "runtime", "speed_up"}  # time every row: one is enough here
 
 
 def asked(name):

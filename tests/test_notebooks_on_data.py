@@ -21,7 +21,7 @@ def test_exploring_the_real_frames(real, tmp_path):
 
 
 def test_on_pictures_of_another_size_without_area_and_crowd(tmp_path):
-    """Sides that no stride divides, other classes, a COCO file with the least that it needs: through the notebooks that look at data and train."""
+    """Sides that no stride divides, other classes, a COCO file with the least that it needs: through notebooks that look at data and train."""
     def split(name):
         images = [(f"images/{name}/walk_{i}.png", 200, 150) for i in range(4)]
         content = coco(images, [(i, 1, [20.0 + 9 * i, 40, 40, 30]) for i in range(4)], ["sheep"])
@@ -32,6 +32,6 @@ def test_on_pictures_of_another_size_without_area_and_crowd(tmp_path):
     data = write_dataset(tmp_path / "my sheep Ä", {name: split(name) for name in ("train", "val")})
     said = []
     environment = {"DETLIB_HOME": str(tmp_path), "DETLIB_PRECISION": "", "PYTHONPATH": str(HERE)}
-    chosen = [path for path in NOTEBOOKS if path.stem[:2] in ("01", "02", "06", "09")]
+    chosen = [path for path in NOTEBOOKS if path.stem[:2] in ("02", "06", "09")]
     code = report.workbook(chosen, tmp_path / "reports", data=str(data), profile="smoke", environment=environment, echo=said.append)
     assert code == 0, "\n".join(said)
