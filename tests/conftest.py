@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lab import Window, served
+from lab import served
 from PIL import Image
 
 HERE = Path(__file__).resolve().parents[1]
@@ -74,14 +74,6 @@ def lab(executed, browser, tmp_path_factory):
     """JupyterLab over the executed workbook's home: its address, token and process."""
     with served(executed[0], tmp_path_factory.mktemp("lab")) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def window(browser, lab):
-    """JupyterLab in one window: its notebooks are opened in it one after the other, as a reader does."""
-    found = Window(browser, lab)
-    yield found
-    found.page.close()
 
 
 def coco(images, annotations, categories=("car", "person")):

@@ -19,6 +19,7 @@ TALLEST = 15_000  # px of a picture; of a longer notebook there are several
 PANEL = ".jp-NotebookPanel:not(.lm-mod-hidden)"  # of the notebook in front
 OPEN = """async path => {
     const app = window.jupyterapp;
+    await app.restored;
     const panel = await app.commands.execute('docmanager:open', {path, factory: 'Notebook'});
     await panel.context.ready;
     await panel.context.sessionContext.ready;
@@ -27,12 +28,6 @@ OPEN = """async path => {
     app.shell.activateById(panel.id);
     app.shell.collapseLeft();
 }"""
-CLOSE = """async () => {
-    const panel = window.jupyterapp.shell.currentWidget;
-    await panel.context.sessionContext.shutdown();
-    panel.dispose();
-}"""
-THEME = "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})"
 RUN = "async () => { await window.jupyterapp.commands.execute('notebook:run-all-cells'); }"
 CONTENT = "() => window.jupyterapp.shell.currentWidget.content.model.toJSON()"
 OUTER = f"document.querySelector('{PANEL} .jp-WindowedPanel-outer')"
@@ -80,46 +75,27 @@ def served(home, place):
             server.kill()
 
 
-class Window:
-    """JupyterLab in a browser's window, and what went wrong in it: errors of the page, and requests that leave loopback."""
+class Opened:
+    """A notebook in a window of its own, and what went wrong in it."""
 
-    def __init__(self, browser, lab):
+    def __init__(self, browser, lab, name, width=1280, height=900):
         url, token, _ = lab
-        self.errors, self.page = [], browser.new_page()
+        self.errors, self.page = [], browser.new_page(viewport={"width": width, "height": height})
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self.errors.append(request.url) if not re.match(
             rf"(data|blob):|(http|ws)://127\.0\.0\.1:{url.rpartition(':')[2]}/", request.url) else None)
         self.page.goto(f"{url}/lab?token={token}&reset", wait_until="domcontentloaded")
         self.page.wait_for_function("() => window.jupyterapp", timeout=60_000)
-        self.page.set_default_timeout(400_000)
-        self.page.evaluate("() => window.jupyterapp.restored.then(() => null)")
-
-    def mistakes(self):
-        """What went wrong since this was asked the last time."""
-        found, self.errors = self.errors, []
-        return found
-
-
-class Opened:
-    """A notebook in front of the window, in the light theme; when it is left, it is closed and its kernel ends."""
-
-    def __init__(self, window, name):
-        self.window, self.page, self.name = window, window.page, name
-
-    def __enter__(self):
-        self.page.set_viewport_size({"width": 1280, "height": 900})
-        self.page.evaluate(THEME, "JupyterLab Light")
-        self.page.evaluate(OPEN, self.name)
-        return self
-
-    def __exit__(self, kind, *error):
-        self.page.evaluate(CLOSE)
-        mistakes = self.window.mistakes()
-        assert kind or not mistakes, mistakes
+        self.page.evaluate(OPEN, name)
 
     def run(self):
+        self.page.set_default_timeout(400_000)
         self.page.evaluate(RUN)
         return self.page.evaluate(CONTENT)
+
+    def close(self):
+        self.page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.context.sessionContext.shutdown(); }")
+        self.page.close()
 
 
 def move_the_frame_browser(opened):
@@ -154,28 +130,30 @@ def settled(page):
     pytest.fail(f"the notebook's height does not settle ({before}, {tall} px)")
 
 
-def runs_in(window, path, played=None):
+def runs_in(browser, lab, path, played=None):
     """A notebook runs without an error, is pictured in both themes, and `played(opened)` moves what moves in it; no request leaves loopback."""
-    with Opened(window, path.name) as opened:
-        content = opened.run()
-        outputs = [(cell["id"], output) for cell in content["cells"] if cell["cell_type"] == "code" for output in cell["outputs"]]
-        assert not [(name, output["evalue"]) for name, output in outputs if output["output_type"] == "error"]
-        pictures = [output for _, output in outputs if "image/png" in output.get("data", {})]
-        assert len(pictures) >= 1 and all(len(output["data"]["image/png"]) > 2000 for output in pictures)
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        for theme, width in (("Light", 1280), ("Dark", 1920)):
-            opened.page.evaluate(THEME, f"JupyterLab {theme}")
-            opened.page.set_viewport_size({"width": width, "height": 900})  # the height of a notebook is at least the window's
-            tall, top, part = settled(opened.page), 0, 1
-            while top < tall:
-                opened.page.set_viewport_size({"width": width, "height": min(TALLEST, tall - top + 200)})
-                opened.page.evaluate(GO, top)
-                opened.page.wait_for_timeout(1000)
-                assert opened.page.evaluate(PICTURES) == 0, "a picture is empty"
-                seen = int(opened.page.evaluate(SEEN))
-                opened.page.screenshot(path=SCREENSHOTS / f"lab_{path.stem}_{width}_{theme.lower()}{f'_{part}' if part > 1 else ''}.png")
-                top, part = top + seen, part + 1
-        if played:
-            opened.page.set_viewport_size({"width": 1280, "height": 900})
-            played(opened)
-        assert not opened.page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']:has-text('Traceback')").count()
+    opened = Opened(browser, lab, path.name)
+    content = opened.run()
+    outputs = [(cell["id"], output) for cell in content["cells"] if cell["cell_type"] == "code" for output in cell["outputs"]]
+    assert not [(name, output["evalue"]) for name, output in outputs if output["output_type"] == "error"]
+    pictures = [output for _, output in outputs if "image/png" in output.get("data", {})]
+    assert len(pictures) >= 1 and all(len(output["data"]["image/png"]) > 2000 for output in pictures)
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    for theme, width in (("Light", 1280), ("Dark", 1920)):
+        opened.page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", f"JupyterLab {theme}")
+        opened.page.set_viewport_size({"width": width, "height": 900})  # the height of a notebook is at least the window's
+        tall, top, part = settled(opened.page), 0, 1
+        while top < tall:
+            opened.page.set_viewport_size({"width": width, "height": min(TALLEST, tall - top + 200)})
+            opened.page.evaluate(GO, top)
+            opened.page.wait_for_timeout(1000)
+            assert opened.page.evaluate(PICTURES) == 0, "a picture is empty"
+            seen = int(opened.page.evaluate(SEEN))
+            opened.page.screenshot(path=SCREENSHOTS / f"lab_{path.stem}_{width}_{theme.lower()}{f'_{part}' if part > 1 else ''}.png")
+            top, part = top + seen, part + 1
+    if played:
+        opened.page.set_viewport_size({"width": 1280, "height": 900})
+        played(opened)
+    assert not opened.page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']:has-text('Traceback')").count()
+    assert not opened.errors
+    opened.close()

@@ -28,23 +28,24 @@ STATUS = "() => window.jupyterapp.shell.currentWidget.context.sessionContext.ses
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS[:5], ids=lambda p: p.stem)
-def test_each_notebook_runs_in_jupyterlab(window, path):
-    runs_in(window, path, {"01_explore": move_the_frame_browser}.get(path.stem))
+def test_each_notebook_runs_in_jupyterlab(browser, lab, path):
+    runs_in(browser, lab, path, {"01_explore": move_the_frame_browser}.get(path.stem))
 
 
-def test_training_stops_and_goes_on(window):
+def test_training_stops_and_goes_on(browser, lab):
     """The stop button ends training between two steps, with a sentence; the same cell run again finishes it."""
-    with Opened(window, "00_start_here.ipynb") as opened:
-        opened.page.evaluate(ADD, TRAIN)
-        opened.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-cell'); }")
-        opened.page.wait_for_function(f"() => ({LAST})().includes('<progress')", timeout=120_000)
-        opened.page.evaluate("() => window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
-        opened.page.wait_for_function(f"() => ({LAST})().includes('Stopped ')", timeout=60_000)
-        opened.page.wait_for_function(f"() => ({LAST})().includes('KeyboardInterrupt') && ({STATUS})() === 'idle'", timeout=60_000)
-        opened.page.wait_for_timeout(1500)  # what is asked of a kernel just after an error, it drops
-        opened.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-cell'); }")
-        opened.page.wait_for_function(f"() => ({LAST})().includes('True')", timeout=120_000)
-        assert not [output for output in json.loads(opened.page.evaluate(LAST))["outputs"] if output["output_type"] == "error"]
+    opened = Opened(browser, lab, "00_start_here.ipynb")
+    opened.page.evaluate(ADD, TRAIN)
+    opened.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-cell'); }")
+    opened.page.wait_for_function(f"() => ({LAST})().includes('<progress')", timeout=120_000)
+    opened.page.evaluate("() => window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
+    opened.page.wait_for_function(f"() => ({LAST})().includes('Stopped ')", timeout=60_000)
+    opened.page.wait_for_function(f"() => ({LAST})().includes('KeyboardInterrupt') && ({STATUS})() === 'idle'", timeout=60_000)
+    opened.page.wait_for_timeout(1500)  # what is asked of a kernel just after an error, it drops
+    opened.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-cell'); }")
+    opened.page.wait_for_function(f"() => ({LAST})().includes('True')", timeout=120_000)
+    assert not [output for output in json.loads(opened.page.evaluate(LAST))["outputs"] if output["output_type"] == "error"]
+    opened.close()
 
 
 def _listening(process):
@@ -63,11 +64,12 @@ def _listening(process):
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="NOT TESTED: who listens where (it takes /proc)")
-def test_strangers_are_kept_out(window, lab):
+def test_strangers_are_kept_out(browser, lab):
     """Without its token JupyterLab tells nothing, and neither it nor a kernel listens beyond loopback."""
     url, _, process = lab
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(f"{url}/api/contents", timeout=10)
-    with Opened(window, "00_start_here.ipynb"):
-        places = _listening(process)
+    opened = Opened(browser, lab, "00_start_here.ipynb")
+    places = _listening(process)
     assert places and places <= {"0100007F", "00000000000000000000000001000000"}
+    opened.close()

@@ -76,5 +76,5 @@ PLAYED = {"05_anchors": move_the_studio, "08_compare": move_the_comparison, "09_
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS[5:], ids=lambda p: p.stem)
-def test_each_notebook_runs_in_jupyterlab(window, path):
-    runs_in(window, path, PLAYED.get(path.stem))
+def test_each_notebook_runs_in_jupyterlab(browser, lab, path):
+    runs_in(browser, lab, path, PLAYED.get(path.stem))
