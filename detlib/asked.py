@@ -16,10 +16,10 @@ from .evaluate import coco
 from .evaluate.breakdown import miss_reasons, properties
 from .evaluate.changes import Changes, chosen_frames, paired_changes, run_outcome
 from .evaluate.errors import error_types
-from .evaluate.ladder import climb
+from .evaluate.ladder import Row, compared
 from .evaluate.starts import Found, trained
 from .evaluate.verdict import verdict
-from .experiments import KNOWN, Experiment, parse, rung, seed_count
+from .experiments import KNOWN, Experiment, ladder, parse, rung, seed_count
 from .machine import devices, machine_name
 from .models import proofs
 from .models.detector import Detector
@@ -186,16 +186,21 @@ def reasons(a: Asked) -> pd.DataFrame:
     return table.assign(**{name: table[name].map("{:.0%}".format) for name in table.columns[1:]})
 
 
+def trained_rows(a: Asked) -> list[Row]:
+    """Those of the ladder's rows, or of the rungs that were named, that are trained, each compared with the one before."""
+    return [row for row in compared(a.experiments(tuple(ladder(a.profile))), a.dataset, a.seeds) if row.runs]
+
+
 def verdict_table(a: Asked) -> pd.DataFrame:
     """What a client would ask of every trained rung."""
-    rows = [row for row in climb(a.dataset, a.profile, a.seeds) if row.runs]
+    rows = trained_rows(a)
     found, images = models(replace(a, rungs=[row.name for row in rows]))
     return verdict(rows, {row.name: run_outcome(row.runs[0], a.dataset) for row in rows}, cost.latency(found, images, devices()[-1]), a.dataset)
 
 
 def map_against_latency(a: Asked) -> Figure:
     """Every trained rung's mAP against its latency."""
-    rows = [row for row in climb(a.dataset, a.profile, a.seeds) if row.runs]
+    rows = trained_rows(a)
     found, images = models(replace(a, rungs=[row.name for row in rows]))
     return plots.map_against_latency(rows, cost.latency(found, images, devices()[-1]), f"{machine_name(devices()[-1])}; latency of seed 0")
 

@@ -86,7 +86,7 @@ FIGURES: dict[str, Entry] = {
     "latencies": Entry("how long one image takes (--rungs)", lambda a: plots.latencies(cost.latency(*asked.models(a), devices()[-1]))),
     "batches": Entry("throughput and waiting against the batch size (--rungs)", lambda a: plots.batches(
         cost.throughput(*asked.models(a), devices()[-1]))),
-    "map_against_latency": Entry("what a millisecond buys (--seeds)", asked.map_against_latency),
+    "map_against_latency": Entry("what a millisecond buys (--rungs, --seeds)", asked.map_against_latency),
     "depth_toy": Entry("what depth does without and with the shortcut", lambda a: plots.depth_toy(proofs.depth_toy())),
     "footprints": Entry("which pixels a cell sees without and with the FPN", asked.footprints),
     "focal_curves": Entry("focal loss and cross-entropy", lambda a: plots.focal_curves()),
@@ -114,7 +114,7 @@ TABLES: dict[str, Entry] = {
     "changes": Entry("objects gained and lost between two rungs (--rungs, --seeds)", lambda a: changes_table(asked.changed(a), a.dataset)),
     "errors": Entry("errors by kind and class, and the AP50 they cost (--rungs)", asked.errors),
     "miss_reasons": Entry("what could excuse a miss, and how common that is (--rungs)", asked.reasons),
-    "verdict": Entry("every trained rung on one page (--seeds)", asked.verdict_table),
+    "verdict": Entry("every trained rung on one page (--rungs, --seeds)", asked.verdict_table),
     "resources": Entry("arithmetic and memory of one image (--rungs)", lambda a: cost.resources(*asked.models(a)).map(plots.number)),
     "runtime": Entry("the report's runtime table, measured here (--rungs)", asked.runtime),
     "speed_up": Entry("the faster copy against plain float32 (--rungs)", lambda a: cost.speed_up(*asked.models(a), batch=4).map("{:.1f}".format)),
