@@ -1,6 +1,7 @@
 """The notebooks: stored clean, with the cells that every one has, and each runs in the smoke profile."""
 import json
 import re
+from fnmatch import fnmatch
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from detlib import runs
 from detlib.catalogue import FIGURES, TABLES
 from detlib.cli import main
+from detlib.data.folder import open_dataset
+from detlib.evaluate.ladder import at_lengths, at_rates
 from detlib.experiments import NULL, ladder, rung, table
 
 HERE = Path(__file__).resolve().parents[1]
@@ -92,6 +95,12 @@ def test_every_row_has_a_notebook_that_trains_it():
                   for name in re.findall(r'"(\w+)"', source(cell))}
         named = {name.partition("+")[0] for name in trains[path.stem]}
         assert fitted & set(ladder()) <= named, f"{path.stem} fits {fitted & set(ladder()) - named}: to its metadata's detlib.trains"
+
+
+def test_a_row_that_is_trained_by_hand_renews_the_page_that_shows_it(small):
+    data, shown = open_dataset(small), read(HERE / "notebooks" / "04_retinanet.ipynb")["metadata"]["detlib"]["shows_runs"]
+    for row in [*at_rates(data, "smoke", 1), *at_lengths(data, "smoke", 1)]:
+        assert row.name in ladder() or any(fnmatch(row.name, pattern) for pattern in shown), row.name
 
 
 def test_each_notebook_is_found():
