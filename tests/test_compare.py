@@ -12,7 +12,7 @@ from detlib.cli import main
 from detlib.data.folder import open_dataset
 from detlib.evaluate.compare import difference, paired_resamples, pairs
 from detlib.evaluate.intervals import clip_weights, interval, map_interval, resampled_classes
-from detlib.evaluate.ladder import at_lengths, at_rates, at_their_best, climb, ladder_table, null_difference, seed_spread
+from detlib.evaluate.ladder import at_lengths, at_rates, at_their_best, climb, compared, ladder_table, null_difference, seed_spread
 from detlib.experiments import LADDER, NULL, REPEATED, repeats, rung
 from detlib.runs import Run, find_run, run_folder
 
@@ -178,9 +178,10 @@ def test_neighbours_are_compared_at_equal_rates(data):
     best = at_their_best(list(rows.values()), data, 2)
     assert [row.name for row in best] == ["fpn+lr=0.0015", "focal+lr=0.0015"] and best[1].gain == rows["focal+lr=0.0015"].gain
     finished(data, "deep_heads", [0], steps=32)
+    assert compared([rung("fpn", "smoke", lr=1e-4), rung("focal", "smoke")], data)[1].change == "loss: focal, lr: 0.0005"
     longer = at_lengths(data, "smoke", 2)
-    assert [row.name for row in longer] == ["fpn", "focal", "deep_heads", "fpn+steps=32", "focal+steps=32", "deep_heads+steps=32"]
-    assert [line.get_xdata()[0] for line in plots.lengths(longer, data).axes[0].lines if line.get_marker() == "o"] == pytest.approx([8, 32], rel=0.05)
+    assert [row.name for row in longer] == ["focal", "deep_heads", "focal+steps=32", "deep_heads+steps=32"]
+    assert [line.get_xdata()[0] for line in plots.lengths(longer, data).axes[0].lines if line.get_marker() == "o"] == pytest.approx([32], rel=0.05)
     assert "nothing is trained yet" in plots.rates([row for row in rows.values() if not row.runs], data).get_supxlabel()
 
 

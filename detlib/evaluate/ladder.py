@@ -17,9 +17,10 @@ REPORTED_MAP = {"baseline": 0.042, "flip": 0.042, "fpn": 0.056, "focal": 0.059, 
                 "extended": 0.164}
 
 OPTIMISERS = ("baseline", "adam")
-AROUND_FOCAL = ("fpn", "focal", "deep_heads")  # where the ladder and the paper part; their order might hang on how they are trained:
-RATES = (0.3, 1, 3)  # factors on the report's learning rates,
-LENGTHS = (1, 4)  # and on the profile's steps
+AROUND_FOCAL = ("fpn", "focal", "deep_heads")  # where the ladder and the paper part
+RATES = (0.3, 1, 3)  # factors on the report's learning rates
+DEEPER = ("focal", "deep_heads")  # of which the second has more layers to train from random weights
+LENGTHS = (1, 4)  # factors on the profile's steps
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,9 @@ def at_rates(dataset: Dataset, profile: str | None = None, seeds: int | str | No
 
 
 def at_lengths(dataset: Dataset, profile: str | None = None, seeds: int | str | None = None) -> list[Row]:
-    """The rows `AROUND_FOCAL`, trained for several lengths (`LENGTHS`), each compared with the one before after as many steps."""
+    """The rows `DEEPER`, trained for several lengths (`LENGTHS`), compared after as many steps."""
     steps = [factor * PROFILES[profile_name(profile)].steps for factor in LENGTHS]
-    return [row for n in steps for row in compared([rung(name, profile, steps=None if n == steps[0] else n) for name in AROUND_FOCAL],
+    return [row for n in steps for row in compared([rung(name, profile, steps=None if n == steps[0] else n) for name in DEEPER],
                                                    dataset, seeds, f"{n:,} steps")]
 
 
@@ -82,7 +83,7 @@ def with_rate(experiment: Experiment, factor: float) -> Experiment:
 
 
 def _change(a: Experiment, b: Experiment) -> str:
-    return ", ".join(f"{name}: {getattr(b, name)}" for name in differences(a, b))
+    return ", ".join(f"{name}: {b.optimizer_settings['lr'] if name == 'lr' else getattr(b, name)}" for name in differences(a, b))
 
 
 def _why_not(experiment: Experiment, dataset: Dataset) -> str:
