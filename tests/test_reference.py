@@ -17,7 +17,7 @@ from detlib.evaluate.changes import paired_changes
 from detlib.evaluate.coco import kept_detections
 from detlib.evaluate.compare import difference
 from detlib.evaluate.intervals import SCHEME, map_interval, resampled_classes
-from detlib.evaluate.ladder import climb, ladder_table
+from detlib.evaluate.ladder import at_lengths, at_rates, at_their_best, climb, ladder_table
 from detlib.experiments import LADDER, markdown_table, rung
 from detlib.plots import classes as class_curves
 from detlib.plots import found_shares, losses, validation
@@ -172,6 +172,15 @@ def test_readme_shows_what_the_reference_holds(monkeypatch):
         data = came_with(name)
         assert reference.unpack(data, runs.outputs()), "known by its fingerprints"
         assert markdown_table(ladder_table(climb(data, "laptop", 3))) in text, f"detlib table ladder, on {name}"
+        if name == "simulated":
+            tried = at_rates(data, "laptop", 3)
+            signs = {row.name: row.gain.measurable * np.sign(row.gain.value) for row in tried if row.gain}
+            assert {signs[f"adam{rate}"] for rate in ("", "+lr=0.00015", "+lr=0.0015")} == {1}, "AdamW still wins"
+            assert {signs[f"focal{rate}"] for rate in ("", "+lr=0.00015", "+lr=0.0015")} == {-1}, "focal loss still costs"
+            best = {row.name.partition("+")[0]: row.gain for row in at_their_best(tried, data, 3) if row.gain}
+            assert best["adam"].low > 0 and not best["focal"].measurable and len(best["focal"].seeds) == 2
+            short, long = [row.gain for row in at_lengths(data, "laptop", 3) if row.gain]
+            assert short.high < 0 and not long.measurable and len(long.seeds) == 1, "the cost of deep heads is gone"
     assert reference.about()["machine"].split(",")[0] in text and reference.about()["date"] in text
 
 
