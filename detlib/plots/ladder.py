@@ -99,7 +99,7 @@ def _against(place_of: Callable[[Run], float], rows: Sequence[Row], dataset: Dat
         if row.runs:
             found.setdefault(row.name.partition("+")[0], {})[round(place_of(row.runs[0]), 6)] = row.runs
     run = [runs[0] for here in found.values() for runs in here.values()]
-    steps = ", ".join(f"{n:,}" for n in sorted({one.config["profile"]["steps"] for one in run}))
+    steps = " and ".join(f"{n:,}" for n in sorted({one.config["profile"]["steps"] for one in run}))
     sized = f"profile {run[0].experiment.profile}, {steps} steps; " if run else "nothing is trained yet; "
     figure, axes = sheet(1, 1, 4.2, title, note(
         {"val": dataset["val"]}, f"{sized}bars: {LEVEL:.0%} interval over clips and, where there are several, seeds (small dots)",
