@@ -20,7 +20,8 @@ from detlib.coverage import Coverage, coverage
 from detlib.data.folder import open_dataset
 from detlib.fitting import from_json, listing
 from detlib.models.heads import Head
-from detlib.widgets.studio import MODULE, AnchorStudio, anchor_studio, shown_frames
+from detlib.widgets.comparison import ComparisonBrowser
+from detlib.widgets.studio import MODULE, AnchorStudio, _written, anchor_studio, shown_frames
 
 URL = "data:text/javascript;base64," + base64.b64encode(MODULE.encode()).decode()
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -163,6 +164,21 @@ def test_the_spec_is_a_spec_and_is_checked(small):
         anchor_studio(open_dataset(small), REPORT, sets={"odd": ODD})
     with pytest.raises(ValueError, match="for 6 strides"):
         anchor_studio(open_dataset(small), in_channels=(3, 3))
+
+
+def test_what_the_page_sets_is_not_echoed(small, monkeypatch):
+    """An echo that comes late would undo what the hand has done since; what Python sets itself is sent."""
+    studio, sent = anchor_studio(open_dataset(small), REPORT), []
+    monkeypatch.setattr(studio, "_send", lambda message, buffers=None: sent.append(message))
+    state = {"spec": _written(BASELINE), "threshold": 0.4, "level": 1, "shape": 1, "category": 1, "split": "val", "frame": 1, "point": [3.0, 4.0],
+             "reference": "baseline"}
+    studio.set_state(state)
+    assert (studio.spec, studio.threshold, studio.point) == (BASELINE, 0.4, [3.0, 4.0]) and not sent
+    studio.threshold = 0.6
+    assert [message["state"] for message in sent] == [{"threshold": 0.6}]
+    for page in (AnchorStudio, ComparisonBrowser):
+        mine = {name: trait for name, trait in page.class_own_traits(sync=True).items() if not trait.read_only}
+        assert len(mine) >= 6 and not any(trait.metadata.get("echo_update", True) for name, trait in mine.items() if name not in ("_esm", "_css"))
 
 
 def test_boxes_are_the_splits_boxes(small):

@@ -18,6 +18,7 @@ from ..evaluate.outcomes import IGNORED, Outcome, best_score, outcome
 from ..models.detector import SCORE_MIN
 from ..plots.style import FAINT, RUNGS, class_colours, rung_colour
 from ..runs import Run, train_command
+from . import MINE
 
 KINDS = (RIGHT, *TYPES[:-1], LEFT_OUT)  # of detections, by their places; the browser has the same
 COLUMNS = {"boxes": "<f4", "scores": "<f4", "labels": "<u2", "kinds": "u1", "objects": "<i4"}  # of detections: xyxy px, one number each for the rest
@@ -38,12 +39,12 @@ class ComparisonBrowser(anywidget.AnyWidget):
     """
 
     _esm = MODULE
-    frame = traitlets.Int(0, min=0).tag(sync=True)
-    score = traitlets.Float(None, min=0.0, max=1.0, allow_none=True).tag(sync=True)
-    classes = traitlets.List(traitlets.Int()).tag(sync=True)
-    only_errors = traitlets.Bool(False).tag(sync=True)
-    order = traitlets.Enum(ORDERS, ORDERS[0]).tag(sync=True)
-    region = traitlets.List(traitlets.Float(), minlen=4, maxlen=4, default_value=[0.0, 0.0, 1.0, 1.0]).tag(sync=True)
+    frame = traitlets.Int(0, min=0).tag(**MINE)
+    score = traitlets.Float(None, min=0.0, max=1.0, allow_none=True).tag(**MINE)
+    classes = traitlets.List(traitlets.Int()).tag(**MINE)
+    only_errors = traitlets.Bool(False).tag(**MINE)
+    order = traitlets.Enum(ORDERS, ORDERS[0]).tag(**MINE)
+    region = traitlets.List(traitlets.Float(), minlen=4, maxlen=4, default_value=[0.0, 0.0, 1.0, 1.0]).tag(**MINE)
     # name, seed, colour, best score, its F1, and the highest score that was cut off
     models: traitlets.List[Any] = traitlets.List(read_only=True).tag(sync=True)
     categories = traitlets.List(traitlets.Unicode(), read_only=True).tag(sync=True)

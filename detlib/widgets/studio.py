@@ -18,6 +18,7 @@ from ..experiments import rung
 from ..fitting import fit_split, to_json
 from ..matching import THRESHOLD
 from ..runs import home, outputs
+from . import MINE
 
 MOST_BOXES = 30_000  # of a split: bounds the time of a move and the size of the saved page (two splits of so many: 1.4 MB)
 WIDEST, QUALITY = 1280, 75  # px and WebP's quality of the frames' pictures: about 45 kB for a panorama
@@ -45,15 +46,15 @@ class AnchorStudio(anywidget.AnyWidget):
     """
 
     _esm = MODULE
-    spec = traitlets.Instance(AnchorSpec).tag(sync=True, to_json=_written, from_json=_read)
-    threshold = traitlets.Float(THRESHOLD, min=0.1, max=0.95).tag(sync=True)
-    level = traitlets.Int(0, min=0).tag(sync=True)
-    shape = traitlets.Int(0, min=0).tag(sync=True)
-    category = traitlets.Int(0, min=0).tag(sync=True)
-    split = traitlets.Unicode("all").tag(sync=True)
-    frame = traitlets.Int(0, min=0).tag(sync=True)
-    point = traitlets.List(traitlets.Float(), minlen=2, maxlen=2, default_value=[0.0, 0.0]).tag(sync=True)
-    reference = traitlets.Unicode().tag(sync=True)
+    spec = traitlets.Instance(AnchorSpec).tag(**MINE, to_json=_written, from_json=_read)
+    threshold = traitlets.Float(THRESHOLD, min=0.1, max=0.95).tag(**MINE)
+    level = traitlets.Int(0, min=0).tag(**MINE)
+    shape = traitlets.Int(0, min=0).tag(**MINE)
+    category = traitlets.Int(0, min=0).tag(**MINE)
+    split = traitlets.Unicode("all").tag(**MINE)
+    frame = traitlets.Int(0, min=0).tag(**MINE)
+    point = traitlets.List(traitlets.Float(), minlen=2, maxlen=2, default_value=[0.0, 0.0]).tag(**MINE)
+    reference = traitlets.Unicode().tag(**MINE)
     sets = traitlets.Dict(read_only=True).tag(sync=True)  # name -> a set as the browser has it
     categories = traitlets.List(traitlets.Unicode(), read_only=True).tag(sync=True)
     in_channels = traitlets.List(traitlets.Int(), read_only=True).tag(sync=True)
