@@ -89,7 +89,7 @@ class Opened:
         self.page.evaluate(OPEN, name)
 
     def run(self):
-        self.page.set_default_timeout(400_000)
+        self.page.set_default_timeout(60_000)  # of a click; running takes what it takes
         self.page.evaluate(RUN)
         return self.page.evaluate(CONTENT)
 
