@@ -22,9 +22,10 @@ def learning_curve(found: Found, dataset: Dataset) -> Figure:
     runs = [run for by_frames in found.values() for here in by_frames.values() for run in here]
     steps = ", ".join(f"{n:,}" for n in sorted({run.config["profile"]["steps"] for run in runs}))
     seeds = len({run.experiment.seed for run in runs})
-    said = [f"profile {runs[0].experiment.profile}, {steps} steps each; small dots: {seeds} seed{'s' * (seeds != 1)}. Line and bar: mean of the "
-            f"seeds, and its {LEVEL:.0%} interval over clips{' and seeds' * (seeds > 1)}.", "Bars that overlap may still differ: the starts meet "
-            "the same clips and seeds, and the table of paired differences decides."] if runs else ["Nothing is trained yet."]
+    dots = f"; small dots: {seeds} seeds. Line and bar: mean of the seeds, and its" if seeds > 1 else ", one seed. Bar: its"
+    said = [f"profile {runs[0].experiment.profile}, {steps} steps each{dots} {LEVEL:.0%} interval over clips{' and seeds' * (seeds > 1)}.",
+            "Bars that overlap may still differ: the starts meet the same clips and seeds, and the table of paired differences decides."
+            ] if runs else ["Nothing is trained yet."]
     figure, axes = sheet(1, 1, 4.0, "What more pictures are worth, and what a start is", note({"val": dataset["val"]}, *said))
     lines = [(plain(way, 70), colour, by_frames) for (way, by_frames), colour in zip(found.items(), COLOURS, strict=False)]
     means(axes[0, 0], lines, dataset, "training frames (log)")
