@@ -30,7 +30,7 @@ from .train import load_model
 
 CPU = torch.device("cpu")
 LONGEST = 0.5  # seconds of a batch, after which no larger one is tried
-WARM_UP = 2  # rounds that are not counted: first calls choose kernels and fill caches
+WARM_UP = 1  # round that is not counted: the first call chooses kernels and fills caches
 BATCHES = (1, 2, 4, 8, 16, 32)  # the last is the report's
 PLAIN, FAST = "plain float32", "as used here"
 

@@ -33,7 +33,7 @@ class Profile:
 DEFAULT_PROFILE = "laptop"
 FULL_CLIPS = {"train": 40, "val": 30, "extension": 360}
 PROFILES = {p.name: p for p in (
-    Profile("smoke", width=0.25, resnet="resnet18", extra_channels=(64, 32), fpn_channels=16, batch=4, steps=8, crop_width=256, warmup=2,
+    Profile("smoke", width=0.25, resnet="resnet18", extra_channels=(64, 32), fpn_channels=16, batch=4, steps=8, crop_width=128, warmup=2,
             cosine=True, validations=2, clips={"train": 6, "val": 4, "extension": 4}, sensor={"image_hw": (128, 256), "azimuth_deg": 90.0}),
     Profile("laptop", width=1, resnet="resnet18", extra_channels=(128, 64), fpn_channels=64, batch=2, steps=1000, crop_width=512, warmup=100,
             cosine=True, validations=3, clips=FULL_CLIPS, sensor={}),

@@ -329,7 +329,7 @@ WRONG = {
                     kmeans_with(lambda wh, c: overlap_of(wh, c).argmax(1), empty=torch.zeros_like), lambda wh, c: overlap_of(wh, c).argmax(1),
                     kmeans_with(lambda wh, c: (wh.prod(-1)[:, None] - c.prod(-1)).abs().argmin(1)),
                     kmeans_with(lambda wh, c: torch.minimum(wh[:, None], c).prod(-1).argmax(1)), lambda wh, c: c],
-    "why-it-rose": ["a", "b", "ac", "abc", "abcde", "bd", "e"],
+    "why-it-rose": ["a", "b", "ac", "ace", "abc", "abcde", "bd", "e"],
     "extended-frames": [6000 / 11, 6000 * 32, 6000 * 11, 1604 * 11, 6000 * 32 / 1604, 32 * 11, 16500 / 11, 17_600, 15_900, 18_300],
     "wasserstein": [lambda a, b: abs(a.mean() - b.mean()), lambda a, b: abs(np.median(a) - np.median(b)), lambda a, b: np.abs(a[:, None] - b).mean(),
                     lambda a, b: np.abs(np.sort(a)[:min(len(a), len(b))] - np.sort(b)[:min(len(a), len(b))]).mean(),

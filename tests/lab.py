@@ -37,7 +37,8 @@ GO = f"""top => {{
     {OUTER}.scrollTop = top;
 }}"""
 SEEN = f"() => {OUTER}.clientHeight"
-PICTURES = f"() => [...document.querySelectorAll('{PANEL} .jp-OutputArea img')].filter(image => !image.complete || !image.naturalWidth).length"
+PICTURES = f"() => [...document.querySelectorAll('{PANEL} .jp-OutputArea img')].every(image => image.complete && image.naturalWidth)"
+DRAWN = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"  # what was changed before is on the screen
 
 
 @contextmanager
@@ -122,8 +123,9 @@ def move_the_frame_browser(opened):
 def settled(page):
     """The height px of the notebook in front, once it stays the same: a new theme or width is laid out bit by bit, at first with a height of 0."""
     tall = 0
-    for _ in range(60):
-        page.wait_for_timeout(300)
+    for _ in range(180):
+        page.wait_for_timeout(100)
+        page.evaluate(DRAWN)
         before, tall = tall, int(page.evaluate(HEIGHT))
         if tall == before > 0:
             return tall
@@ -146,10 +148,10 @@ def runs_in(browser, lab, path, played=None):
         while top < tall:
             opened.page.set_viewport_size({"width": width, "height": min(TALLEST, tall - top + 200)})
             opened.page.evaluate(GO, top)
-            opened.page.wait_for_timeout(1000)
-            assert opened.page.evaluate(PICTURES) == 0, "a picture is empty"
+            opened.page.wait_for_function(PICTURES, timeout=20_000)  # none is empty
+            opened.page.evaluate(DRAWN)
             seen = int(opened.page.evaluate(SEEN))
-            opened.page.screenshot(path=SCREENSHOTS / f"lab_{path.stem}_{width}_{theme.lower()}{f'_{part}' if part > 1 else ''}.png")
+            opened.page.screenshot(path=SCREENSHOTS / f"lab_{path.stem}_{width}_{theme.lower()}{f'_{part}' if part > 1 else ''}.jpg", quality=85)
             top, part = top + seen, part + 1
     if played:
         opened.page.set_viewport_size({"width": 1280, "height": 900})

@@ -36,6 +36,6 @@ def test_a_page_is_whole_without_a_network(executed, browser, name):
             host.scroll_into_view_if_needed(timeout=20_000)
             assert host.evaluate(MOVE), "the widget does not move"
         assert page.evaluate(EMPTY) == 0 and page.evaluate(WIDER) <= 0
-        page.screenshot(path=SCREENSHOTS / f"page_{name.split('+')[0]}_{width}_{theme}.png", full_page=True)
+        page.screenshot(path=SCREENSHOTS / f"page_{name.split('+')[0]}_{width}_{theme}.jpg", quality=85, full_page=True)
         context.close()
         assert not wrong

@@ -19,7 +19,7 @@ REPORTED_MAP = {"baseline": 0.042, "flip": 0.042, "fpn": 0.056, "focal": 0.059, 
 OPTIMISERS = ("baseline", "adam")
 AROUND_FOCAL = ("fpn", "focal", "deep_heads")  # where the ladder and the paper part
 RATES = (0.3, 1, 3)  # factors on the report's learning rates
-DEEPER = ("focal", "deep_heads")  # of which the second has more layers to train from random weights
+LONGER = (*AROUND_FOCAL, "bias_init", "report_anchors", "fitted_anchors")  # whose steps lose, or win less than one would think
 LENGTHS = (1, 4)  # factors on the profile's steps
 
 
@@ -59,9 +59,9 @@ def at_rates(dataset: Dataset, profile: str | None = None, seeds: int | str | No
 
 
 def at_lengths(dataset: Dataset, profile: str | None = None, seeds: int | str | None = None) -> list[Row]:
-    """The rows `DEEPER`, trained for several lengths (`LENGTHS`), compared after as many steps."""
+    """The rows `LONGER`, trained for several lengths (`LENGTHS`), compared after as many steps."""
     steps = [factor * PROFILES[profile_name(profile)].steps for factor in LENGTHS]
-    return [row for n in steps for row in compared([rung(name, profile, steps=None if n == steps[0] else n) for name in DEEPER],
+    return [row for n in steps for row in compared([rung(name, profile, steps=None if n == steps[0] else n) for name in LONGER],
                                                    dataset, seeds, f"{n:,} steps")]
 
 

@@ -16,8 +16,8 @@ from .outcomes import Outcome
 def verdict(rows: Sequence[Row], outcomes: Mapping[str, Outcome], delays: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     """One line of text a row that was trained: mAP, the difference to the row of highest mAP in pairs, latency, and what a user meets.
 
-    `outcomes` are at each row's best score; `delays` is `cost.latency`. The costliest error is the type that loses most AP50 (TIDE), of the first
-    training. Raises ValueError where no row was trained.
+    `outcomes` are at each row's working score, that of its best F1; `delays` is `cost.latency`. The costliest error is the type that loses most AP50
+    (TIDE), of the first training. Raises ValueError where no row was trained.
     """
     trained = [(row, row.value) for row in rows if row.value and row.name in outcomes]
     if not trained:
