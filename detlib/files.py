@@ -18,7 +18,8 @@ except ImportError:  # not on Windows, where nothing is locked
 
 TROUBLE = {errno.ENOSPC: "the disk is full: make room", errno.EDQUOT: "the disk quota is used up: make room",
            errno.EROFS: "this place is read-only: name another with --out, or another home of all outputs with DETLIB_HOME",
-           errno.EACCES: "this place may not be written to: change its permissions, or name another home of all outputs with DETLIB_HOME"}
+           errno.EACCES: "this place may not be written to: change its permissions, or name another home of all outputs with DETLIB_HOME",
+           errno.EEXIST: "a folder should be here, and there is a file, or a link that leads nowhere: move it away"}
 
 
 class Unwritable(OSError):
@@ -40,7 +41,8 @@ def writing(path: Path) -> Iterator[None]:
         elsewhere = error.errno == errno.EACCES and error.filename and not Path(os.fsdecode(error.filename)).is_relative_to(path.parent)
         if error.errno not in TROUBLE or elsewhere:
             raise
-        raise Unwritable(f"{path}: not written, {TROUBLE[error.errno]}; then call it again. What was there before is untouched.") from error
+        named = os.fsdecode(error.filename) if error.errno == errno.EEXIST and error.filename else path  # a folder on the way to it
+        raise Unwritable(f"{named}: not written, {TROUBLE[error.errno]}; then call it again. What was there before is untouched.") from error
 
 
 def part_of(path: Path) -> Path:

@@ -24,7 +24,7 @@ def rerun(folder: str | Path, data: str | None = None, invalid: str | None = Non
     """
     run = finished_run(folder)
     splits = ("train", "val", run.experiment.split)
-    dataset, config = runs.open_data(data or runs.data_of(run), run.experiment.profile, splits=splits, invalid=invalid), run.config
+    dataset, config = runs.open_data(data or runs.data_of(run), run.experiment.profile, needs=splits, invalid=invalid), run.config
     spec = AnchorSpec(STRIDES, tuple(tuple(map(tuple, shapes)) for shapes in config["anchors"]), run.experiment.anchors)
     now = json.loads(json.dumps(configuration(run.experiment, dataset, spec)))
     if changed := runs.config_differences(config, now):

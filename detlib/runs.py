@@ -58,11 +58,11 @@ def outputs() -> Path:
     return home() / "outputs" / "reference" if reading_reference() else home() / "outputs"
 
 
-def open_data(data: str | Path | None = None, profile: str | None = None, splits: Sequence[str] = ("train", "val"), images: bool = True,
+def open_data(data: str | Path | None = None, profile: str | None = None, needs: Sequence[str] = ("train", "val"), images: bool = True,
               invalid: str | None = None, **reading: Any) -> Dataset:
     """A data set by name or folder; None is DETLIB_DATA, else `simulated`, which is made when it is not there yet.
 
-    `splits` are those that simulated data must have; `images=False` makes their annotations only, and those of the extended split are taken from
+    `needs` are the splits that simulated data must have; `images=False` makes their annotations only, and those of the extended split are taken from
     the reference run where it knows them. A folder is read as it is; `invalid` ('raise', 'drop' or 'clip'; None is DETLIB_INVALID, else 'raise') is
     what happens to boxes that cannot be used, and `reading` what the folder leaves open (clips, panorama, form, classes, splits, seed; see
     `folder.open_dataset`).
@@ -70,8 +70,10 @@ def open_data(data: str | Path | None = None, profile: str | None = None, splits
     data, profile = str(data or os.environ.get("DETLIB_DATA") or "simulated"), profile_name(profile)
     if data == "simulated":
         sizes, folder = PROFILES[profile], home() / "data" / f"simulated-{profile}"
-        pictures = [split for split in splits if images and not (reading_reference() and split == "train_extended")]  # seen in training alone
-        for names, drawn in ((pictures, True), (splits, False)):
+        if said := [name for name, value in reading.items() if value is not None and name != "seed"]:
+            raise ValueError(f"{', '.join(said)}: said of the simulated data, which leave nothing open; name a folder of yours with --data")
+        pictures = [split for split in needs if images and not (reading_reference() and split == "train_extended")]  # seen in training alone
+        for names, drawn in ((pictures, True), (needs, False)):
             if names:
                 simulate(folder, splits=tuple(names), sensor=Sensor(**sizes.sensor), clips=sizes.clips, images=drawn, progress=ProgressBar(),
                          known=reference.street_annotations)

@@ -351,7 +351,7 @@ def train_rungs(rungs: list[str], data: str | None, profile: str | None, invalid
         wanted += [(NULL, k) for k in range(seed + number, seed + 2 * number)]
     for experiment in [parse("+".join([name, *changes]), profile, k) for name, k in wanted]:  # all are read before the first is trained
         dataset = distributed.first_then_others(
-            partial(runs.open_data, data, profile_name(profile), splits=("train", "val", experiment.split), invalid=invalid))
+            partial(runs.open_data, data, profile_name(profile), needs=("train", "val", experiment.split), invalid=invalid))
         if experiment.split not in dataset:
             print(f"{experiment.rung}: not run: no {experiment.split} in this data")
             continue

@@ -275,7 +275,7 @@ def reference(data: list[str], seeds: int) -> None:
     from .evaluate.intervals import SCHEME, resampled_classes
     from .predict import finished_run
 
-    datasets = [runs.open_data(name, "laptop", invalid="drop", splits=("train", "val", "train_extended"), images=False) for name in data]
+    datasets = [runs.open_data(name, "laptop", invalid="drop", needs=("train", "val", "train_extended"), images=False) for name in data]
     for dataset in datasets:
         for metrics in (runs.outputs() / "runs" / dataset.key / "laptop").glob("*/seed*/metrics.json"):
             resampled_classes(finished_run(metrics.parent), dataset)

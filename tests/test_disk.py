@@ -49,6 +49,18 @@ def mounted(folder, options):
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+def test_what_stands_in_the_way_of_a_folder_is_named(home, capsys):
+    home.mkdir()
+    (home / "data").symlink_to(home / "nowhere")
+    assert main(["simulate", "--profile", "smoke"]) == 2
+    said = capsys.readouterr().err
+    assert f"{home / 'data'}: not written" in said and "a link that leads nowhere: move it away" in said
+    (home / "data").unlink()
+    (home / "data").write_text("mine")
+    assert main(["simulate", "--profile", "smoke"]) == 2
+    assert str(home / "data") in capsys.readouterr().err and (home / "data").read_text() == "mine"
+
+
 def lost_on_a_full_disk(data, root, monkeypatch, frees):
     """Train to step 3, go on with so few bytes left, and then with room again; -> what of it lost something, or said nothing clear."""
     arguments, wrong = ["train", "adam", "--data", data.root, "--profile", "smoke"], []

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from detlib import benchmark, runs, verbs
+from detlib.asked import Asked
 from detlib.cli import main
 from detlib.data.coco import COLOURS
 from detlib.data.folder import open_dataset
@@ -29,6 +30,17 @@ def test_explore_takes_what_a_folder_leaves_open(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert json.loads(out)["summary"] and "frames of clips" in err, "notes go elsewhere"
     assert open_dataset(tmp_path / "d", classes=["dog"], splits="folder").channels == COLOURS
+    capsys.readouterr()
+    assert main([*arguments, "--classes", "dog", "--splits", "share=0.25", "--clips", "none", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)["summary"]
+    assert [int(summary[split]["frames"]) for split in ("train", "val")] == [3, 1], "what is asked for goes before the folders"
+
+
+def test_simulated_data_leave_nothing_open(capsys):
+    assert main(["explore", "--profile", "smoke", "--splits", "share=0.2"]) == 2
+    assert "splits: said of the simulated data" in capsys.readouterr().err
+    asked = Asked(profile="smoke", reading={"form": None, "classes": None, "splits": None, "seed": 0, "clips": None})  # as the command has it
+    assert set(asked.splits) == {"train", "val"}
 
 
 def test_more_frames_than_there_are(small):
