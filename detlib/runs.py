@@ -356,7 +356,7 @@ def known_data() -> list[str]:
 def find_run(experiment: Experiment, data: Dataset | str) -> Run | None:
     """The finished run of an experiment, if there is one of the profile's present sizes and of the settings that its row has now."""
     run = Run(run_folder(experiment, data), experiment)
-    now = json.loads(json.dumps({"experiment": asdict(experiment), "profile": asdict(experiment.sizes)}))
+    now = json.loads(json.dumps({"experiment": asdict(experiment), "profile": asdict(experiment.sizes), "optimizer": experiment.optimizer_settings}))
     return run if run.finished and not config_differences(_completed(run.config), now) else None
 
 
@@ -369,7 +369,7 @@ def reference_of(run: Run) -> Run | None:
     found = Run(there, run.experiment)
     if there == run.folder or not found.finished:
         return None
-    mine = {name: _completed(run.config)[name] for name in ("experiment", "profile")}
+    mine = {name: _completed(run.config)[name] for name in ("experiment", "profile", "optimizer")}
     return None if config_differences(_completed(found.config), mine) else found
 
 

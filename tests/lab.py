@@ -122,14 +122,14 @@ def move_the_frame_browser(opened):
 
 def settled(page):
     """The height px of the notebook in front, once it stays the same: a new theme or width is laid out bit by bit, at first with a height of 0."""
-    tall = 0
+    seen = []
     for _ in range(180):
         page.wait_for_timeout(100)
         page.evaluate(DRAWN)
-        before, tall = tall, int(page.evaluate(HEIGHT))
-        if tall == before > 0:
-            return tall
-    pytest.fail(f"the notebook's height does not settle ({before}, {tall} px)")
+        seen = [*seen[-2:], int(page.evaluate(HEIGHT))]
+        if len(seen) == 3 and seen[0] == seen[1] == seen[2] > 0:
+            return seen[0]
+    pytest.fail(f"the notebook's height does not settle ({seen} px)")
 
 
 def runs_in(browser, lab, path, played=None):

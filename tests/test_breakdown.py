@@ -49,7 +49,8 @@ def finished(data, name, results, seed=0):
     run = Run(run_folder(experiment, data), experiment)
     run.folder.mkdir(parents=True)
     about = {"name": data.name, "val": data["val"].fingerprint}
-    (run.folder / "config.json").write_text(json.dumps({"experiment": asdict(experiment), "profile": asdict(experiment.sizes), "data": about}))
+    (run.folder / "config.json").write_text(json.dumps({
+        "experiment": asdict(experiment), "profile": asdict(experiment.sizes), "optimizer": experiment.optimizer_settings, "data": about}))
     (run.folder / "detections.json").write_text(json.dumps(results))
     (run.folder / "metrics.json").write_text("{}")
     return run

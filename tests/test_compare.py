@@ -35,7 +35,8 @@ def finished(data, name, frames, seed=0, labels=(1, 2), **changes):
     run = Run(run_folder(experiment, data), experiment)
     run.folder.mkdir(parents=True)
     about = {"name": data.name, "val": data["val"].fingerprint}
-    (run.folder / "config.json").write_text(json.dumps({"experiment": asdict(experiment), "profile": asdict(experiment.sizes), "data": about}))
+    (run.folder / "config.json").write_text(json.dumps({
+        "experiment": asdict(experiment), "profile": asdict(experiment.sizes), "optimizer": experiment.optimizer_settings, "data": about}))
     (run.folder / "detections.json").write_text(json.dumps(found))
     metrics = {"mAP": float(resampled_classes(run, data)[0][0].mean()), "classes": 2, "classes_with_objects": 2}
     (run.folder / "metrics.json").write_text(json.dumps(metrics))
@@ -186,11 +187,12 @@ def test_neighbours_are_compared_at_equal_rates(data):
     assert "nothing is trained yet" in plots.rates([row for row in rows.values() if not row.runs], data).get_supxlabel()
 
 
-def test_runs_of_other_sizes_are_not_compared(data):
+@pytest.mark.parametrize(("part", "name"), [("profile", "steps"), ("optimizer", "lr")])
+def test_runs_of_other_sizes_and_rates_are_not_compared(data, part, name):
     run = finished(data, "adam", range(CLIPS))
     assert climb(data, "smoke", 1)[1].runs == (run,)
     config = run.config
-    config["profile"]["steps"] += 1
+    config[part][name] *= 2
     (run.folder / "config.json").write_text(json.dumps(config))
     assert climb(data, "smoke", 1)[1].runs == ()
 
