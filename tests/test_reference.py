@@ -1,5 +1,6 @@
 """The reference run: what is kept of it, that it comes back, and that the README says what it holds."""
 import json
+from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from detlib.data.second_city import second_city
 from detlib.data.streets import Street
 from detlib.evaluate.changes import paired_changes
 from detlib.evaluate.coco import kept_detections
-from detlib.evaluate.compare import difference
+from detlib.evaluate.compare import difference, signed
 from detlib.evaluate.intervals import SCHEME, map_interval, resampled_classes
-from detlib.evaluate.ladder import at_lengths, at_rates, at_their_best, climb, ladder_table
+from detlib.evaluate.ladder import LONGER, at_lengths, at_rates, at_their_best, climb, ladder_table
 from detlib.experiments import LADDER, markdown_table, rung
 from detlib.plots import classes as class_curves
 from detlib.plots import found_shares, losses, validation
@@ -117,6 +118,20 @@ def test_seeds_with_other_settings_are_not_packed(kept, monkeypatch):
         reference.pack(runs.outputs(), [runs.open_data(small, "smoke")], "smoke", "a machine", RESAMPLES, 2)
 
 
+def test_what_it_held_on_these_data_stays(kept):
+    """Also a run on some of the frames; one on frames that are no longer there goes."""
+    small, _ = kept
+    there = json.loads((reference.FOLDER / "small" / "adam" / "seed0.json").read_text())
+    for name, changes in (("some", {"train_frames": 3}), ("gone", {})):
+        one = deepcopy(there)
+        one["config"]["experiment"] |= changes
+        one["config"]["data"]["train"] = "0" * 12
+        (reference.FOLDER / "small" / name).mkdir()
+        (reference.FOLDER / "small" / name / "seed0.json").write_text(json.dumps(one))
+    reference.pack(runs.outputs(), [runs.open_data(small, "smoke")], "smoke", "a machine", RESAMPLES, 2)  # from a home without runs
+    assert {path.parent.name for path in reference.files("small")} == {"adam", "flip", "some"}
+
+
 def test_other_data_and_other_numbers_of_the_same_data(kept, tmp_path, monkeypatch):
     """Simulated data are known by how they were made: where another processor rounds otherwise, their fingerprint is another one."""
     small, _ = kept
@@ -180,8 +195,12 @@ def test_readme_shows_what_the_reference_holds(monkeypatch):
             assert {signs[f"focal{rate}"] for rate in ("", "+lr=0.00015", "+lr=0.0015")} == {-1}, "focal loss still costs"
             best = {row.name.partition("+")[0]: row.gain for row in at_their_best(tried, data, 3) if row.gain}
             assert best["adam"].low > 0 and not best["focal"].measurable and len(best["focal"].seeds) == 2
-            short, long = [row.gain for row in at_lengths(data, "laptop", 3) if row.gain]
-            assert short.high < 0 and not long.measurable and len(long.seeds) == 1, "the cost of deep heads is gone"
+            longer = at_lengths(data, "laptop", 3)[len(LONGER):]
+            assert markdown_table(ladder_table(longer)) in text, "detlib table lengths"
+            signs = {row.name.partition("+")[0]: row.gain.measurable * np.sign(row.gain.value) for row in longer if row.gain}
+            assert signs == {"focal": -1, "deep_heads": 0, "bias_init": 0, "report_anchors": -1, "fitted_anchors": 1}, "what is said below it"
+            gain = difference(longer[-3].runs, longer[-1].runs, data)
+            assert not gain.measurable and f"{signed(gain.value)} [{signed(gain.low)}, {signed(gain.high)}] mAP beside `bias_init`" in text
     assert reference.about()["machine"].split(",")[0] in text and reference.about()["date"] in text
 
 

@@ -171,8 +171,10 @@ def pack(outputs: Path, datasets: Iterable[Dataset], profile: str, machine: str,
 
 
 def _fingerprints(source: Path) -> list[str]:
-    about = json.loads(source.read_text())["config"]["data"]
-    return [value for name, value in about.items() if name not in ("name", "size_limits")]
+    """Of the splits that a run was trained and judged on; where it was trained on some of the frames, no split has theirs."""
+    config = json.loads(source.read_text())["config"]
+    part = config["experiment"]["split"] if config["experiment"].get("train_frames") else None
+    return [value for name, value in config["data"].items() if name not in ("name", "size_limits", part)]
 
 
 def _short(row: str) -> str:
