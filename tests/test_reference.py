@@ -195,10 +195,12 @@ def test_readme_shows_what_the_reference_holds(monkeypatch):
             assert {signs[f"focal{rate}"] for rate in ("", "+lr=0.00015", "+lr=0.0015")} == {-1}, "focal loss still costs"
             best = {row.name.partition("+")[0]: row.gain for row in at_their_best(tried, data, 3) if row.gain}
             assert best["adam"].low > 0 and not best["focal"].measurable and len(best["focal"].seeds) == 2
-            longer = at_lengths(data, "laptop", 3)[len(LONGER):]
+            rows = at_lengths(data, "laptop", 3)
+            longer = rows[len(LONGER):]
             assert markdown_table(ladder_table(longer)) in text, "detlib table lengths"
             signs = {row.name.partition("+")[0]: row.gain.measurable * np.sign(row.gain.value) for row in longer if row.gain}
             assert signs == {"focal": -1, "deep_heads": 0, "bias_init": 0, "report_anchors": -1, "fitted_anchors": 1}, "what is said below it"
+            assert rows[2].gain.value < longer[2].gain.low, "no room for the cost that deep heads had"
             gain = difference(longer[-3].runs, longer[-1].runs, data)
             assert not gain.measurable and f"{signed(gain.value)} [{signed(gain.low)}, {signed(gain.high)}] mAP beside `bias_init`" in text
     assert reference.about()["machine"].split(",")[0] in text and reference.about()["date"] in text
