@@ -18,8 +18,7 @@ except ImportError:  # not on Windows, where nothing is locked
 
 TROUBLE = {errno.ENOSPC: "the disk is full: make room", errno.EDQUOT: "the disk quota is used up: make room",
            errno.EROFS: "this place is read-only: name another with --out, or another home of all outputs with DETLIB_HOME",
-           errno.EACCES: "this place may not be written to: change its permissions, or name another home of all outputs with DETLIB_HOME",
-           errno.EEXIST: "a folder should be here, and there is a file, or a link that leads nowhere: move it away"}
+           errno.EACCES: "this place may not be written to: change its permissions, or name another home of all outputs with DETLIB_HOME"}
 
 
 class Unwritable(OSError):
@@ -32,17 +31,24 @@ class InUse(OSError):
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Say in a sentence when `path` cannot be written because the disk is full or read-only."""
+    """Say in a sentence when `path` cannot be written because the disk is full or read-only, or something stands where a folder should be."""
     try:
         yield
     except Unwritable:
         raise
     except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTDIR) and (there := _in_the_way(path)):
+            raise Unwritable(f"{there}: a folder should be here, and there is a file, or a link that leads nowhere; move it away, then call it "
+                             f"again. {path} is not written.") from error
         elsewhere = error.errno == errno.EACCES and error.filename and not Path(os.fsdecode(error.filename)).is_relative_to(path.parent)
         if error.errno not in TROUBLE or elsewhere:
             raise
-        named = os.fsdecode(error.filename) if error.errno == errno.EEXIST and error.filename else path  # a folder on the way to it
-        raise Unwritable(f"{named}: not written, {TROUBLE[error.errno]}; then call it again. What was there before is untouched.") from error
+        raise Unwritable(f"{path}: not written, {TROUBLE[error.errno]}; then call it again. What was there before is untouched.") from error
+
+
+def _in_the_way(path: Path) -> Path | None:
+    """The first part of a path that is there and no folder."""
+    return next((part for part in [*reversed(path.parents), path] if os.path.lexists(part) and not part.is_dir()), None)
 
 
 def part_of(path: Path) -> Path:
@@ -51,7 +57,7 @@ def part_of(path: Path) -> Path:
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write a file beside its place first, then rename it into its place; raises Unwritable where there is no room."""
+    """Write a file beside its place first, then rename it into its place; raises Unwritable where that cannot be."""
     part = part_of(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

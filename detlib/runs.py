@@ -65,13 +65,13 @@ def open_data(data: str | Path | None = None, profile: str | None = None, needs:
     `needs` are the splits that simulated data must have; `images=False` makes their annotations only, and those of the extended split are taken from
     the reference run where it knows them. A folder is read as it is; `invalid` ('raise', 'drop' or 'clip'; None is DETLIB_INVALID, else 'raise') is
     what happens to boxes that cannot be used, and `reading` what the folder leaves open (clips, panorama, form, classes, splits, seed; see
-    `folder.open_dataset`).
+    `folder.open_dataset`). Raises ValueError where that is said of simulated data.
     """
     data, profile = str(data or os.environ.get("DETLIB_DATA") or "simulated"), profile_name(profile)
     if data == "simulated":
         sizes, folder = PROFILES[profile], home() / "data" / f"simulated-{profile}"
-        if said := [name for name, value in reading.items() if value is not None and name != "seed"]:
-            raise ValueError(f"{', '.join(said)}: said of the simulated data, which leave nothing open; name a folder of yours with --data")
+        if said := [f"--{name}" for name, value in reading.items() if value]:
+            raise ValueError(f"{', '.join(said)}: for a folder of yours (--data FOLDER); the simulated data leave nothing open")
         pictures = [split for split in needs if images and not (reading_reference() and split == "train_extended")]  # seen in training alone
         for names, drawn in ((pictures, True), (needs, False)):
             if names:

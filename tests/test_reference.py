@@ -119,7 +119,7 @@ def test_seeds_with_other_settings_are_not_packed(kept, monkeypatch):
 
 
 def test_what_it_held_on_these_data_stays(kept):
-    """Also a run on some of the frames; one on frames that are no longer there goes."""
+    """Also a run on some of the frames, as long as the split that they are of is what it was; one on other frames goes."""
     small, _ = kept
     there = json.loads((reference.FOLDER / "small" / "adam" / "seed0.json").read_text())
     for name, changes in (("some", {"train_frames": 3}), ("gone", {})):
@@ -130,6 +130,11 @@ def test_what_it_held_on_these_data_stays(kept):
         (reference.FOLDER / "small" / name / "seed0.json").write_text(json.dumps(one))
     reference.pack(runs.outputs(), [runs.open_data(small, "smoke")], "smoke", "a machine", RESAMPLES, 2)  # from a home without runs
     assert {path.parent.name for path in reference.files("small")} == {"adam", "flip", "some"}
+    about = reference.about()
+    about["data"]["small"]["splits"]["train"] = "1" * 12  # as if train had been another one then
+    (reference.FOLDER / "about.json").write_text(json.dumps(about))
+    reference.pack(runs.outputs(), [runs.open_data(small, "smoke")], "smoke", "a machine", RESAMPLES, 2)
+    assert {path.parent.name for path in reference.files("small")} == {"adam", "flip"}
 
 
 def test_other_data_and_other_numbers_of_the_same_data(kept, tmp_path, monkeypatch):
@@ -181,7 +186,7 @@ def test_what_comes_with_detlib_is_small_whole_and_of_today():
 
 
 def test_readme_shows_what_the_reference_holds(monkeypatch):
-    """Its tables of results are those that `detlib table ladder` prints of the reference run, and it names the machine."""
+    """Its tables of results are those that `detlib table ladder` and `lengths` print of the reference run, and it names the machine."""
     text = (Path(reference.__file__).parents[2] / "README.md").read_text()
     monkeypatch.setenv("DETLIB_RUNS", "reference")
     for name in reference.about()["data"].keys() & {"simulated", "tdt4265_2022"}:

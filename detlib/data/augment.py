@@ -183,7 +183,7 @@ def box_statistics(split: Split, choices: Mapping[str, Augmentation], frames: in
 def paint_error(apply: Augmentation, image_hw: tuple[int, int] = (64, 256), draws: int = 20, seed: int = 0) -> float:
     """How far a box ends from the object it belongs to, px, at worst: objects of known colours are augmented and looked for again.
 
-    They are painted into the last channel, which `jitter` leaves alone if told that it is the range, and touch neither each other nor the seam.
+    They are looked for in the last channel, which `jitter` leaves alone if told that it is the range, and touch neither each other nor the seam.
     """
     height, width = image_hw
     rng, worst, count = np.random.default_rng(seed), 0.0, 8

@@ -146,8 +146,10 @@ def pack(outputs: Path, datasets: Iterable[Dataset], profile: str, machine: str,
     """
     datasets = list(datasets)
     now = {dataset.name: {split.fingerprint for split in dataset.splits.values()} for dataset in datasets}
+    before = {name: facts["splits"] for name, facts in about().get("data", {}).items()}
     for old in [*FOLDER.glob("*/*/seed*.json"), *FOLDER.glob("measured/*.json")]:
-        if old.parent.name == "measured" or not set(_fingerprints(old)) <= now.get(old.parents[1].name, set()):
+        name = old.parents[1].name
+        if old.parent.name == "measured" or not set(_fingerprints(old, before.get(name, {}))) <= now.get(name, set()):
             old.unlink()
     data: dict[str, dict] = {}
     for dataset in datasets:
@@ -170,11 +172,11 @@ def pack(outputs: Path, datasets: Iterable[Dataset], profile: str, machine: str,
     return sorted(FOLDER.rglob("*.json"))
 
 
-def _fingerprints(source: Path) -> list[str]:
-    """Of the splits that a run was trained and judged on; where it was trained on some of the frames, no split has theirs."""
+def _fingerprints(source: Path, splits: dict[str, str]) -> list[str]:
+    """Of the splits that a run was trained and judged on; where it was trained on some of a split's frames, of the whole split as it was then."""
     config = json.loads(source.read_text())["config"]
     part = config["experiment"]["split"] if config["experiment"].get("train_frames") else None
-    return [value for name, value in config["data"].items() if name not in ("name", "size_limits", part)]
+    return [splits.get(name, "") if name == part else value for name, value in config["data"].items() if name not in ("name", "size_limits")]
 
 
 def _short(row: str) -> str:
