@@ -18,6 +18,7 @@ class Profile:
     name: str
     width: float  # channels of the small CNN, 1 = the report's
     resnet: str  # torchvision's name
+    resnet_blocks: int | None  # of each of its four stages; None: all
     extra_channels: tuple[int, int]  # of the two BasicBlocks behind the ResNet
     fpn_channels: int
     batch: int
@@ -33,12 +34,12 @@ class Profile:
 DEFAULT_PROFILE = "laptop"
 FULL_CLIPS = {"train": 40, "val": 30, "extension": 360}
 PROFILES = {p.name: p for p in (
-    Profile("smoke", width=0.25, resnet="resnet18", extra_channels=(64, 32), fpn_channels=16, batch=4, steps=8, crop_width=128, warmup=2,
-            cosine=True, validations=2, clips={"train": 6, "val": 4, "extension": 4}, sensor={"image_hw": (128, 256), "azimuth_deg": 90.0}),
-    Profile("laptop", width=1, resnet="resnet18", extra_channels=(128, 64), fpn_channels=64, batch=2, steps=1000, crop_width=512, warmup=100,
-            cosine=True, validations=3, clips=FULL_CLIPS, sensor={}),
-    Profile("report", width=1, resnet="resnet50", extra_channels=(512, 64), fpn_channels=128, batch=32, steps=1000, crop_width=None, warmup=500,
-            cosine=False, validations=10, clips=FULL_CLIPS, sensor={}),
+    Profile("smoke", width=0.25, resnet="resnet18", resnet_blocks=1, extra_channels=(64, 32), fpn_channels=16, batch=4, steps=8, crop_width=128,
+            warmup=2, cosine=True, validations=2, clips={"train": 6, "val": 4, "extension": 4}, sensor={"image_hw": (128, 256), "azimuth_deg": 90.0}),
+    Profile("laptop", width=1, resnet="resnet18", resnet_blocks=None, extra_channels=(128, 64), fpn_channels=64, batch=2, steps=1000, crop_width=512,
+            warmup=100, cosine=True, validations=3, clips=FULL_CLIPS, sensor={}),
+    Profile("report", width=1, resnet="resnet50", resnet_blocks=None, extra_channels=(512, 64), fpn_channels=128, batch=32, steps=1000,
+            crop_width=None, warmup=500, cosine=False, validations=10, clips=FULL_CLIPS, sensor={}),
 )}
 
 # name -> class and arguments; the rates are the report's. SGD: its first model; AdamW: what it changed to, unsaid, in its anchor rung

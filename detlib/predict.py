@@ -24,7 +24,7 @@ from .runs import Run
 
 BATCH = 4
 PIXELS = 4_000_000  # of the pictures that go through the network together, as long as there are several
-NETWORK = ("width", "resnet", "extra_channels", "fpn_channels")  # what of a profile decides the shape of the weights
+NETWORK = ("width", "resnet", "resnet_blocks", "extra_channels", "fpn_channels")  # what of a profile decides the shape of the weights
 Found = tuple[Tensor, Tensor, Tensor]  # of one picture: boxes (D, 4) xyxy px, labels (D,) in 1..K and scores (D,), best first
 
 
@@ -99,7 +99,7 @@ def load_detector(run: Run) -> Detector:
     config, weights, sizes = run.config, run.weights(), run.experiment.sizes
     if missing := {"mean", "std"} - weights.keys() or {"profile", "anchors", "categories"} - config.keys():
         raise ValueError(f"{run.folder}: its files lack {', '.join(sorted(missing))}; bring them back, or train it again")
-    changed = [name for name in NETWORK if config["profile"][name] != json.loads(json.dumps(getattr(sizes, name)))]
+    changed = [name for name in NETWORK if config["profile"].get(name) != json.loads(json.dumps(getattr(sizes, name)))]
     if changed:
         raise ValueError(f"{run.folder} was trained when the profile {sizes.name} had another {' and '.join(changed)}: train it anew")
     spec = AnchorSpec(STRIDES, tuple(tuple(map(tuple, shapes)) for shapes in config["anchors"]), run.experiment.anchors)  # those it was trained with

@@ -205,6 +205,8 @@ def test_tensors_that_do_not_fit_are_named_and_none_is_copied():
 def test_what_cannot_be_pretrained_is_said_at_once(file):
     with pytest.raises(ValueError, match='backbone="small": nobody trained this small network on ImageNet'):
         start(detector(backbone="small"))
+    with pytest.raises(ValueError, match="with a part of resnet18: the smoke profile has one block of each stage"):
+        start(detector(backbone="resnet"))
     for channels, text in ((1, "1 channel:"), (4, "4 channels:")):
         with pytest.raises(ValueError, match=text):
             start(detector(channels=channels))

@@ -62,10 +62,11 @@ def box(seen):
 
 
 def test_footprints_are_as_wide_as_theory_says_and_fpn_widens_them():
-    """ResNet-18's C2: 7x7 stride 2, pool 3x3 stride 2, four 3x3 at stride 4: 7 + 2 * 2 + 4 * 2 * 4 = 43 px around column 4 * 100.
+    """C2 of a ResNet with one block in each stage: 7x7 stride 2, pool 3x3 stride 2, two 3x3 at stride 4: 7 + 2 * 2 + 2 * 2 * 4 = 27 px around
+    column 4 * 100.
 
-    Each later stage adds a 3x3 at the old stride and three at the new, an extra level one and one: 43 + 56 + 112 + 224 + 192 + 384 = 1,011 px.
-    The cell's coarsest parent is column 3 of stride 128 (no neighbour: cells 99 to 101 have the same), around px 384: px 384 - 505 to 384 + 505.
+    Each later stage and extra level adds a 3x3 at the old stride and one at the new: 27 + 24 + 48 + 96 + 192 + 384 = 771 px.
+    The cell's coarsest parent is column 3 of stride 128 (no neighbour: cells 99 to 101 have the same), around px 384: px 384 - 385 to 384 + 385.
     """
     image = torch.randint(0, 256, (3, 128, 1024), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     seen = {}
@@ -75,13 +76,13 @@ def test_footprints_are_as_wide_as_theory_says_and_fpn_widens_them():
         seen[name] = proofs.footprint(net, image, level=0, cell=(16, 100))
         assert net.training and all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
         assert all(p.grad is None for p in net.parameters())
-    assert box(seen["resnet"]) == (64 - 21, 64 + 21, 400 - 21, 400 + 21) and proofs.extent(seen["resnet"])[1] == 43
-    assert box(seen["fpn"]) == (0, 127, 0, 889) and proofs.extent(seen["fpn"])[1] == 890
+    assert box(seen["resnet"]) == (64 - 13, 64 + 13, 400 - 13, 400 + 13) and proofs.extent(seen["resnet"])[1] == 27
+    assert box(seen["fpn"]) == (0, 127, 0, 769) and proofs.extent(seen["fpn"])[1] == 770
     held = {name: proofs.extent(footprint)[0] for name, footprint in seen.items()}
-    assert held["resnet"] <= 43 < 100 < held["fpn"] < 890
+    assert held["resnet"] <= 27 < 100 < held["fpn"] < 770
     figure = plots.footprints({**seen, "fpn, trained": seen["fpn"]}, image, (402, 66))
     assert [axis.get_title(loc="left").split(":")[0] for axis in figure.axes[:3]] == ["resnet", "fpn", "fpn, trained"]
-    assert "43 px" in figure.axes[0].get_title(loc="left")
+    assert "27 px" in figure.axes[0].get_title(loc="left")
 
 
 def test_extent_by_hand():

@@ -45,15 +45,20 @@ class SmallCNN(nn.Module):
 
 
 class ResNet(nn.Module):
-    """ResNet (He et al. 2016) C2..C5, then two BasicBlocks of stride 2 for the coarse levels; the classifier `fc` is not there."""
+    """ResNet (He et al. 2016) C2..C5, then two BasicBlocks of stride 2 for the coarse levels; the classifier `fc` is not there.
 
-    def __init__(self, name: str, extra_channels: tuple[int, int]):
+    `blocks`: of each stage as many, from the first on; None: all.
+    """
+
+    def __init__(self, name: str, extra_channels: tuple[int, int], blocks: int | None = None):
         super().__init__()
         net = getattr(resnet, name)(weights=None)
         self.stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
         width = net.fc.in_features
         self.out_channels = tuple(width // k for k in (8, 4, 2, 1)) + extra_channels
-        self.levels = nn.ModuleList([net.layer1, net.layer2, net.layer3, net.layer4, *_coarse_levels(width, extra_channels)])
+        stages = [stage[:blocks] for stage in (net.layer1, net.layer2, net.layer3, net.layer4)]
+        self.levels = nn.ModuleList([*stages, *_coarse_levels(width, extra_channels)])
+        self.whole = blocks is None
         self.torchvision_name = name
         self.torchvision_parts = {"conv1": "stem.0", "bn1": "stem.1", **{f"layer{k + 1}": f"levels.{k}" for k in range(4)}}  # there -> here
 

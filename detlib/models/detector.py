@@ -85,7 +85,7 @@ def build(experiment: Experiment, anchors: AnchorSpec, num_classes: int, mean: T
     elif experiment.backbone == "mobilenet":
         backbone = MobileNetV2(profile.extra_channels)
     else:
-        backbone = ResNet(profile.resnet, profile.extra_channels)
+        backbone = ResNet(profile.resnet, profile.extra_channels, profile.resnet_blocks)
     neck = FPN(backbone.out_channels, profile.fpn_channels) if experiment.neck == "fpn" else _Identity(backbone.out_channels)
     head = Head(neck.out_channels, anchors.per_cell, num_classes, experiment.head_depth, experiment.prior)
     return Detector(backbone, neck, head, anchors, mean, std).to(memory_format=torch.channels_last)

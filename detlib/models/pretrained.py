@@ -42,6 +42,9 @@ def start_from_imagenet_(model: Detector) -> Loaded:
     if isinstance(model.backbone, SmallCNN):
         raise ValueError('weights="imagenet" with backbone="small": nobody trained this small network on ImageNet; '
                          'take backbone="resnet" or "mobilenet", or weights="none"')
+    if isinstance(model.backbone, ResNet) and not model.backbone.whole:
+        raise ValueError(f'weights="imagenet" with a part of {model.backbone.torchvision_name}: the smoke profile has one block of each stage, and '
+                         'the weights are those of all; take another profile, backbone="mobilenet", or weights="none"')
     if channels != 3:
         raise ValueError(f'weights="imagenet" with data of {channels} channel{"s" * (channels != 1)}: the first layer was trained on three, '
                          'red, green and blue; give the data three channels, or take weights="none"')
