@@ -10,7 +10,7 @@ from scipy import stats
 from detlib import plots
 from detlib.cli import main
 from detlib.data.folder import open_dataset
-from detlib.evaluate.compare import difference, paired_resamples, pairs
+from detlib.evaluate.compare import LINE, difference, paired_resamples, pairs
 from detlib.evaluate.intervals import clip_weights, interval, map_interval, resampled_classes
 from detlib.evaluate.ladder import LONGER, at_lengths, at_rates, at_their_best, climb, compared, ladder_table, null_difference, seed_spread
 from detlib.experiments import LADDER, NULL, REPEATED, repeats, rung
@@ -61,6 +61,8 @@ def test_pairs_share_their_clips(data):
     assert first[0, 1:].std() > 0.1 and np.array_equal(first, second) and clips == CLIPS
     d = difference([a], [b], data)
     assert (d.value, d.low, d.high, d.verdict) == (0, 0, 0, "no measurable difference") and "One seed each" in d.sentence
+    lines = str(d).split("\n  ")
+    assert " ".join(lines) == d.sentence and len(lines) > 1 and max(map(len, lines)) <= LINE
     better, worse = finished(data, "resnet", range(CLIPS)), finished(data, "fpn", [])
     assert difference([worse], [better], data).verdict == difference([better], [worse], data).verdict == "this training of resnet is better"
 

@@ -2,6 +2,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
+from textwrap import fill
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from ..runs import Run
 from .intervals import LEVEL, RESAMPLES, interval, resampled_map
 
 FEWEST_CLIPS = 2  # one clip has one resample, itself
+LINE = 110  # letters of printed text; JupyterLab breaks longer lines within words
 
 
 def signed(value: float) -> str:
@@ -45,6 +47,10 @@ class Difference:
             return "misses the true zero, as one in twenty does"
         better = self.second if self.low > 0 else self.first
         return f"{better} is better" if len(self.seeds) > 1 else f"this training of {better} is better"
+
+    def __str__(self) -> str:
+        """The sentence in lines that a notebook's page holds without breaking words."""
+        return fill(self.sentence, LINE, subsequent_indent="  ", break_on_hyphens=False)
 
     @property
     def sentence(self) -> str:

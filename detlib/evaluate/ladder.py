@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.coco import Dataset
-from ..experiments import NULL, OPTIMIZERS, PROFILES, Experiment, differences, ladder, profile_name, rung, seed_count
+from ..experiments import NULL, OPTIMIZERS, PROFILES, Experiment, differences, ladder, parse, profile_name, rung, seed_count
 from ..runs import Run, find_runs, known_data, reference_of, train_command
 from .compare import Difference, difference, signed
 from .intervals import LEVEL, kept_resamples, map_interval
@@ -19,7 +19,8 @@ REPORTED_MAP = {"baseline": 0.042, "flip": 0.042, "fpn": 0.056, "focal": 0.059, 
 OPTIMISERS = ("baseline", "adam")
 AROUND_FOCAL = ("fpn", "focal", "deep_heads")  # where the ladder and the paper part
 RATES = (0.3, 1, 3)  # factors on the report's learning rates
-LONGER = (*AROUND_FOCAL, "bias_init", "report_anchors", "fitted_anchors")  # whose steps lose, or win less than one would think
+# whose steps lose, or win less than one would think; the second one parts focal loss from the report's alphas
+LONGER = ("fpn", "fpn+loss=focal_paper", "focal", "deep_heads", "bias_init", "report_anchors", "fitted_anchors")
 LENGTHS = (1, 4)  # factors on the profile's steps
 
 
@@ -61,7 +62,7 @@ def at_rates(dataset: Dataset, profile: str | None = None, seeds: int | str | No
 def at_lengths(dataset: Dataset, profile: str | None = None, seeds: int | str | None = None) -> list[Row]:
     """The rows `LONGER`, trained for several lengths (`LENGTHS`), compared after as many steps."""
     steps = [factor * PROFILES[profile_name(profile)].steps for factor in LENGTHS]
-    return [row for n in steps for row in compared([rung(name, profile, steps=None if n == steps[0] else n) for name in LONGER],
+    return [row for n in steps for row in compared([replace(parse(name, profile), steps=None if n == steps[0] else n) for name in LONGER],
                                                    dataset, seeds, f"{n:,} steps")]
 
 

@@ -1,5 +1,6 @@
 """The figures of the whole climb, and of rows at other learning rates and lengths."""
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -97,7 +98,7 @@ def _against(place_of: Callable[[Run], float], rows: Sequence[Row], dataset: Dat
     found: dict[str, dict[float, tuple[Run, ...]]] = {}
     for row in rows:
         if row.runs:
-            found.setdefault(row.name.partition("+")[0], {})[round(place_of(row.runs[0]), 6)] = row.runs
+            found.setdefault(replace(row.runs[0].experiment, steps=None, lr=None).rung, {})[round(place_of(row.runs[0]), 6)] = row.runs
     run = [runs[0] for here in found.values() for runs in here.values()]
     steps = " and ".join(f"{n:,}" for n in sorted({one.config["profile"]["steps"] for one in run}))
     sized = f"profile {run[0].experiment.profile}, {steps} steps; " if run else "nothing is trained yet; "
