@@ -15,6 +15,7 @@ from course_wrong import WRONG
 from detlib.cli import main
 from detlib.course import EXERCISES, check, exercise, hint
 from detlib.course.exercise import Case, Exercise, verdict
+from detlib.evaluate.compare import LINE
 from detlib.models.heads import Head
 from detlib.models.proofs import report_init_
 from detlib.offline import export
@@ -73,19 +74,26 @@ def test_cells(name):
     assert not made & (others | imported)
 
 
+def printed(capsys):
+    """What was printed, its wrapped lines joined."""
+    out = capsys.readouterr().out
+    assert all(len(line) <= LINE for line in out.splitlines() if " " in line.strip()), "JupyterLab would break a word"
+    return out.replace("\n  ", " ")
+
+
 @pytest.mark.parametrize("name", EXERCISES)
 def test_stub_solution_hints(name, capsys):
     exec(source(STUBS[name][1]), imported(STUBS[name][0]))
-    said = capsys.readouterr().out
+    said = printed(capsys)
     assert said.startswith("Not done yet: ") and f'hint("{name}")' in said and len(said.splitlines()) <= 2
     exec(source(SOLUTIONS[name][1]), imported(SOLUTIONS[name][0]))
     assert capsys.readouterr().out == "Well done: this is right.\n", "a solution that runs with its notebook tells nothing to who has not tried"
     exec(source(SOLUTIONS[name][1]).replace(", insight=False", ""), imported(SOLUTIONS[name][0]))
-    assert capsys.readouterr().out == f"Well done: {EXERCISES[name].insight}\n"
+    assert printed(capsys) == f"Well done: {EXERCISES[name].insight}\n"
     hints = EXERCISES[name].hints
     for k in (*range(len(hints)), len(hints) - 1):
         assert hint(name) is None
-        assert capsys.readouterr().out == f"Hint {k + 1} of {len(hints)}: {hints[k]}\n"
+        assert printed(capsys) == f"Hint {k + 1} of {len(hints)}: {hints[k]}\n"
     assert 2 <= len(hints) <= 3
 
 
@@ -172,7 +180,7 @@ STRANGE = [Hostile(), int, len, 0, -1.5, float("nan"), float("inf"), True, "", "
 def test_nothing_is_raised(name, capsys):
     for answer in [*STRANGE, *[(one, one) for one in STRANGE]]:
         assert check(name, answer) is None
-        said = capsys.readouterr().out.replace("printed\n", "")
+        said = printed(capsys).replace("printed\n", "")
         assert said.startswith(("Not yet: ", "Not done yet: ")) and len(said.splitlines()) <= 3, said
 
 

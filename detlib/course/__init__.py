@@ -1,7 +1,9 @@
 """Exercises of the notebooks: `check` tries an answer and says what differs, `hint` helps in steps. For notebooks alone; nothing imports it."""
 from collections import Counter
 from difflib import get_close_matches
+from textwrap import fill
 
+from ..evaluate.compare import LINE
 from . import anchors, costs, data, judging, network, splits
 from .exercise import DONE, Exercise, verdict
 
@@ -19,17 +21,21 @@ def check(name: str, answer: object, insight: bool = True) -> None:
     too early.
     """
     said = verdict(EXERCISES[name], answer, name) if name in EXERCISES else _unknown(name)
-    print(said if insight or not said.startswith(DONE) else f"{DONE}: this is right.")
+    _print(said if insight or not said.startswith(DONE) else f"{DONE}: this is right.")
 
 
 def hint(name: str) -> None:
     """Print the next hint of an exercise; the last one nearly tells."""
     if name not in EXERCISES:
-        print(_unknown(name))
+        _print(_unknown(name))
         return
     hints = EXERCISES[name].hints
     _given[name] = min(_given[name] + 1, len(hints))
-    print(f"Hint {_given[name]} of {len(hints)}: {hints[_given[name] - 1]}")
+    _print(f"Hint {_given[name]} of {len(hints)}: {hints[_given[name] - 1]}")
+
+
+def _print(text: str) -> None:
+    print("\n".join(fill(line, LINE, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False) for line in text.splitlines()))
 
 
 def _unknown(name: str) -> str:
