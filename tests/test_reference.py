@@ -203,9 +203,13 @@ def test_readme_shows_what_the_reference_holds(monkeypatch):
             rows = at_lengths(data, "laptop", 3)
             longer = rows[len(LONGER):]
             assert markdown_table(ladder_table(longer)) in text, "detlib table lengths"
-            signs = {row.name.partition("+")[0]: row.gain.measurable * np.sign(row.gain.value) for row in longer if row.gain}
-            assert signs == {"focal": -1, "deep_heads": 0, "bias_init": 0, "report_anchors": -1, "fitted_anchors": 1}, "what is said below it"
-            assert rows[2].gain.value < longer[2].gain.low, "no room for the cost that deep heads had"
+            gains = {row.name.partition("+steps")[0]: row.gain for row in longer if row.gain}
+            assert [gain.measurable * np.sign(gain.value) for gain in gains.values()] == [0, -1, 0, 0, -1, 1], "what is said below it"
+            before = {row.name: row.gain for row in rows[:len(LONGER)] if row.gain}
+            assert before["deep_heads"].value < gains["deep_heads"].low, "no room for the cost that deep heads had"
+            paper, report = (before[name] for name in ("fpn+loss=focal_paper", "focal"))
+            assert f"its gain is {signed(paper.value)} [{signed(paper.low)}, {signed(paper.high)}] after 1,000 steps" in text and len(paper.seeds) == 3
+            assert paper.high < 0 and report.value < paper.value and gains["focal"].value < gains["fpn+loss=focal_paper"].value, "most by the alphas"
             gain = difference(longer[-3].runs, longer[-1].runs, data)
             assert not gain.measurable and f"{signed(gain.value)} [{signed(gain.low)}, {signed(gain.high)}] mAP beside `bias_init`" in text
     assert reference.about()["machine"].split(",")[0] in text and reference.about()["date"] in text
