@@ -300,7 +300,8 @@ class _Body:
             return f'<pre class="error">{ansi2html(trace)}</pre>'
         data = {kind: _text(value) for kind, value in output.get("data", {}).items()}
         if "text/html" in data:
-            return f'<div class="{"wide" if "<" in data["text/html"] else "plain"}">{self.embed(data["text/html"])}</div>'
+            html = re.sub(r"(>\[[-+\d.]+,) (?=[-+\d.]+\]<)", "\\1\N{NO-BREAK SPACE}", data["text/html"])  # an interval in a cell is not broken
+            return f'<div class="{"wide" if "<" in html else "plain"}">{self.embed(html)}</div>'
         for kind in PICTURES:
             if kind in data:
                 size = output.get("metadata", {}).get(kind, {})

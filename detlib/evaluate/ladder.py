@@ -1,6 +1,7 @@
 """The ladder as it was climbed: of each row what it reached, what it gained on the row above, and how sure that is; or why it was not run."""
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import pairwise
 
 import numpy as np
@@ -112,7 +113,7 @@ def ladder_table(rows: Sequence[Row]) -> pd.DataFrame:
     where there is one the reference run's mAP over the same seeds."""
     table = {row.name: {"changes": row.change, "seeds": _seeds(row.runs), "mAP": _value(row), f"{LEVEL:.0%} interval": _interval(row),
                         "gain": signed(row.gain.value) if row.gain else "", "its interval": _gain_interval(row.gain),
-                        "so": row.why or (row.gain.verdict if row.gain else "")} for row in rows}
+                        "so": row.why or (_verdict(row.gain) if row.gain else "")} for row in rows}
     there = {row.name: [found.metrics["mAP"] for run in row.runs if (found := reference_of(run))] for row in rows}
     if any(there.values()):
         for name, values in there.items():
@@ -173,6 +174,12 @@ def _interval(row: Row) -> str:
     if not row.value or row.value[1] == row.value[2]:  # one clip and one training: nothing to tell a spread from
         return "-" if row.value else ""
     return f"[{round(row.value[1], 3) + 0.0:.3f}, {row.value[2]:.3f}]"
+
+
+def _verdict(gain: Difference) -> str:
+    """Without the changes that both rows share, such as steps=4000."""
+    first, second = (name.split("+")[1:] for name in (gain.first, gain.second))
+    return reduce(lambda text, change: text.replace(f"+{change}", ""), (change for change in first if change in second), gain.verdict)
 
 
 def _gain_interval(gain: Difference | None) -> str:

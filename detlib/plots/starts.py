@@ -13,7 +13,7 @@ from ..runs import Run
 from .style import FAINT, note, plain, sheet, style
 
 COLOURS = ("#4D4D4D", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
-APART = 1.04  # factor between neighbouring lines
+APART, MOST_APART = 1.04, 1.12  # factors between neighbouring lines, and at most between the first and the last
 
 
 @style()
@@ -39,15 +39,16 @@ def means(axis: Axes, lines: Sequence[tuple[str, str, Mapping[Any, Sequence[Run]
 
     Places stand on a logarithmic axis, those of one line a little apart from the next one's, so that their intervals do not hide each other.
     """
+    apart = min(APART, MOST_APART ** (1 / max(1, len(lines) - 1)))
     places = sorted({place for _, _, by_place in lines for place in by_place})
     for number, (label, colour, by_place) in enumerate(lines):
-        at = [place * APART ** (number - (len(lines) - 1) / 2) for place in sorted(by_place)]
+        at = [place * apart ** (number - (len(lines) - 1) / 2) for place in sorted(by_place)]
         ends = [map_interval(by_place[place], dataset) for place in sorted(by_place)]
         for x, place, (_, low, high) in zip(at, sorted(by_place), ends, strict=True):
             axis.vlines(x, low, high, color=colour, linewidth=1.6, alpha=0.55)
             if len(by_place[place]) > 1:
                 values = [run.metrics["mAP"] for run in by_place[place]]
-                axis.plot([x * APART**0.4] * len(values), values, ".", color=colour, markersize=4, alpha=0.7)
+                axis.plot([x * apart**0.4] * len(values), values, ".", color=colour, markersize=4, alpha=0.7)
         axis.plot(at, [value for value, _, _ in ends], "o-", color=colour, markeredgecolor="white", markersize=8, label=label)
     axis.set(xlabel=xlabel, ylabel="mAP", xscale="log")
     axis.xaxis.set_major_locator(FixedLocator(places))
