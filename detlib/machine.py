@@ -37,7 +37,7 @@ def precision_here(device: torch.device) -> str:
 def _fastest_precision() -> dict:
     seconds = step_seconds(PRECISIONS)
     fastest = "bfloat16" if seconds["float32"] > WORTH * seconds["bfloat16"] else "float32"
-    print(f"Measured once on this machine: one training step of a small network takes {seconds['float32']:.2f} s in float32 "
+    print(f"Measured once on this machine:\n  one training step of a small network takes {seconds['float32']:.2f} s in float32 "
           f"and {seconds['bfloat16']:.2f} s in bfloat16; training uses {fastest}.")
     return {"fastest": fastest, "seconds": seconds}
 
@@ -65,7 +65,7 @@ def _enough_readers(pictures: int = 24, rounds: int = 3) -> dict:
                 rates[n].append(pictures / (time.perf_counter() - start))
     best = {n: max(values) for n, values in rates.items()}
     enough = next(n for n in numbers if WORTH * best[n] >= max(best.values()))
-    print("Measured once on this machine: " + ", ".join(f"{n} thread{'s' * (n > 1)} read {best[n]:.0f}" for n in numbers)
+    print("Measured once on this machine:\n  " + ", ".join(f"{n} thread{'s' * (n > 1)} read {best[n]:.0f}" for n in numbers)
           + f" panoramas a second; training reads with {enough}.")
     return {"enough": enough, "pictures a second": best}
 

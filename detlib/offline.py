@@ -300,7 +300,7 @@ class _Body:
             return f'<pre class="error">{ansi2html(trace)}</pre>'
         data = {kind: _text(value) for kind, value in output.get("data", {}).items()}
         if "text/html" in data:
-            html = re.sub(r"(>\[[-+\d.]+,) (?=[-+\d.]+\]<)", "\\1\N{NO-BREAK SPACE}", data["text/html"])  # an interval in a cell is not broken
+            html = re.sub(r"<td[^>]*>[^<]*</td>", _intervals, data["text/html"])
             return f'<div class="{"wide" if "<" in html else "plain"}">{self.embed(html)}</div>'
         for kind in PICTURES:
             if kind in data:
@@ -456,6 +456,11 @@ def _media(kind: str, state: dict) -> str:
     size = "".join(f' {k}="{int(state[k])}"' for k in ("width", "height") if str(state.get(k) or "").isdigit())
     source = f'src="{htmllib.escape(source)}"{size}'
     return f'<img alt="picture of a widget" {source}>' if kind == "image" else f"<{kind} controls {source}></{kind}>"
+
+
+def _intervals(cell: re.Match) -> str:
+    """A table's cell, its intervals never broken by the end of a line."""
+    return re.sub(r"(\[[-+\d.]+,) (?=[-+\d.]+\])", "\\1\N{NO-BREAK SPACE}", cell[0])
 
 
 def _picture(kind: str, data: str, size: dict, alt: str) -> str:

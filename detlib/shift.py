@@ -75,13 +75,13 @@ def shift_sentences(table: pd.DataFrame, dataset: Dataset, first: str = "train",
         return [f"Nothing to compare: {lacking} has neither boxes nor pictures."]
     lines, told = [], table[table["p"].notna()]
     for row in told[told["more"]].itertuples():
-        lines.append(f"{row.quantity}: {second} is {row.value:.2g} {row.unit} from {first}, more than chance: of the ways to set "
+        lines.append(f"{row.quantity}: {second} is {row.value:.2g} {row.unit} from {first}, more than chance:\n  of the ways to set "
                      f"some of {first}'s own clips against its others, 95 % stay below {row.chance:.2g} (p = {row.p:.2g}).")
     if len(told):
         lacking = ", ".join(table.loc[table["p"].isna(), "quantity"])
         lines += [f"Too few of {first}'s clips to say what chance is: {lacking}."] if lacking else []
         within = ", ".join(told.loc[~told["more"], "quantity"])
-        lines += [f"Within what {first}'s own clips differ by: {within}."] if within else []
+        lines += [f"Within what {first}'s own clips differ by:\n  {within}."] if within else []
         lines.append(f"Of {len(told)} quantities, {(1 - LEVEL) * len(told):.1f} would be beyond chance by chance; {told['more'].sum()} are.")
     else:
         lines.append(f"Whether they differ by more than chance cannot be told: {first}'s {clip_count(len(a.clips))} can be divided in too few ways.")

@@ -92,7 +92,7 @@ def train_run(run: runs.Run, dataset: Dataset, spec: AnchorSpec, device: torch.d
         print(start_from_imagenet_(model))
     elif start := runs.start_run(experiment):
         said = start_from_(model, start.weights(), start.config["categories"], dataset.categories)
-        print(f"From {start.folder.relative_to(runs.outputs() / 'runs')}: {said}.")
+        print(f"From {start.folder.relative_to(runs.outputs() / 'runs')}:\n  {said}.")
     engine = distributed.engine(model)
     readers = distributed.first_then_others(readers_here)
     batches, val_images = TrainBatches(train, experiment, spec.strides[-1], readers), Cache(dataset["val"], readers)

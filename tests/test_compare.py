@@ -61,8 +61,8 @@ def test_pairs_share_their_clips(data):
     assert first[0, 1:].std() > 0.1 and np.array_equal(first, second) and clips == CLIPS
     d = difference([a], [b], data)
     assert (d.value, d.low, d.high, d.verdict) == (0, 0, 0, "no measurable difference") and "One seed each" in d.sentence
-    lines = str(d).split("\n  ")
-    assert " ".join(lines) == d.sentence and len(lines) > 1 and max(map(len, lines)) <= LINE
+    lines = str(d).splitlines()
+    assert " ".join(line.removeprefix("  ") for line in lines) == d.sentence and len(lines) > 1 and max(map(len, lines)) <= LINE
     better, worse = finished(data, "resnet", range(CLIPS)), finished(data, "fpn", [])
     assert difference([worse], [better], data).verdict == difference([better], [worse], data).verdict == "this training of resnet is better"
 
@@ -181,11 +181,12 @@ def test_neighbours_are_compared_at_equal_rates(data):
     best = at_their_best(list(rows.values()), data, 2)
     assert [row.name for row in best] == ["fpn+lr=0.0015", "focal+lr=0.0015"] and best[1].gain == rows["focal+lr=0.0015"].gain
     finished(data, "deep_heads", [0], steps=32)
+    finished(data, "fpn", [2], loss="focal_paper")
     assert compared([rung("fpn", "smoke", lr=1e-4), rung("focal", "smoke")], data)[1].change == "loss: focal, lr: 0.0005"
     longer = at_lengths(data, "smoke", 2)
     assert [row.name for row in longer] == [*LONGER, *(f"{name}+steps=32" for name in LONGER)]
     lines = {line.get_label(): line.get_xdata()[0] for line in plots.lengths(longer, data).axes[0].lines if line.get_marker() == "o"}
-    assert lines == {"fpn": pytest.approx(8, rel=0.05), "deep_heads": pytest.approx(32, rel=0.05)}
+    assert lines == {"fpn": pytest.approx(8, rel=0.05), "fpn+loss=focal_paper": pytest.approx(8, rel=0.05), "deep_heads": pytest.approx(32, rel=0.05)}
     assert "nothing is trained yet" in plots.rates([row for row in rows.values() if not row.runs], data).get_supxlabel()
 
 

@@ -36,7 +36,7 @@ def clip_rule(files: Sequence[Path], seed: int = 0) -> tuple[str, str]:
     more = float(np.mean(np.less.outer(near, far)))
     figures = f"neighbours in number are more alike than others in {more:.0%} of the comparisons"
     if more >= FILM:
-        return "names", f"Pictures with numbered names count as frames of clips: {figures}."
+        return "names", f"Pictures with numbered names count as frames of clips:\n  {figures}."
     if more <= NUMBERED:
         return "none", f"Numbered names, but no clips: {figures}; each picture counts by itself."
     raise DataError(f"two readings of the names {chosen[0][0].name}, {chosen[0][1].name}: frames of a film, or just numbered pictures ({figures}); "

@@ -1,7 +1,7 @@
 """The ladder as it was climbed: of each row what it reached, what it gained on the row above, and how sure that is; or why it was not run."""
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from itertools import pairwise
 
 import numpy as np
@@ -177,9 +177,9 @@ def _interval(row: Row) -> str:
 
 
 def _verdict(gain: Difference) -> str:
-    """Without the changes that both rows share, such as steps=4000."""
-    first, second = (name.split("+")[1:] for name in (gain.first, gain.second))
-    return reduce(lambda text, change: text.replace(f"+{change}", ""), (change for change in first if change in second), gain.verdict)
+    """Without the number of steps where both rows have it: their own names say it."""
+    length = re.search(r"\+steps=\d+", gain.first)
+    return gain.verdict.replace(length[0], "") if length and length[0] in gain.second else gain.verdict
 
 
 def _gain_interval(gain: Difference | None) -> str:

@@ -94,7 +94,7 @@ def lengths(rows: Sequence[Row], dataset: Dataset) -> Figure:
 
 
 def _against(place_of: Callable[[Run], float], rows: Sequence[Row], dataset: Dataset, title: str, xlabel: str) -> Figure:
-    """A line for each rung that has runs."""
+    """A line for each experiment that has runs, whatever its steps and its learning rate."""
     found: dict[str, dict[float, tuple[Run, ...]]] = {}
     for row in rows:
         if row.runs:
