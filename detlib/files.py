@@ -6,6 +6,7 @@ import platform
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -90,10 +91,13 @@ def new_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(part, ignore_errors=True)
 
 
-def tidy(folder: Path) -> None:
-    """Remove what killed processes of this machine left half written in a folder."""
+def tidy(folder: Path, patience: float = 0.0) -> None:
+    """Remove what killed processes of this machine left half written in a folder; for one that has still to end, wait so many seconds at most."""
+    until = time.monotonic() + patience
     for part in folder.glob(".*.part"):
         made = re.fullmatch(rf"\..*\.{re.escape(platform.node())}\.(\d+)\.part", part.name)
+        while made and alive(int(made[1])) and time.monotonic() < until:
+            time.sleep(0.02)
         if made and not alive(int(made[1])):
             part.unlink(missing_ok=True)
 

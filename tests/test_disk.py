@@ -1,6 +1,7 @@
 """A full disk, a place that is read-only, a second process, a folder that was moved: a sentence, nothing lost, and it goes on."""
 import errno
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -59,6 +60,18 @@ def test_what_stands_in_the_way_of_a_folder_is_named(home, capsys):
     (home / "data").write_text("mine")
     assert main(["simulate", "--profile", "smoke"]) == 2
     assert sentence in capsys.readouterr().err and (home / "data").read_text() == "mine"
+
+
+def test_a_process_that_has_still_to_end_is_waited_for(tmp_path):
+    """As a killed simulation's worker, which is at the disk when its parent goes."""
+    ending = subprocess.Popen(["sleep", "0.5"])
+    part = tmp_path / f".a.png.{platform.node()}.{ending.pid}.part"
+    part.write_text("half")
+    tidy(tmp_path)
+    assert part.exists()
+    threading.Thread(target=ending.wait).start()
+    tidy(tmp_path, patience=60)
+    assert not part.exists() and ending.returncode == 0
 
 
 def lost_on_a_full_disk(data, root, monkeypatch, frees):

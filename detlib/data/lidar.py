@@ -32,6 +32,7 @@ FIRST_CLIP = {"train": 0, "val": 1000, "extension": 2000}  # so that more clips 
 PARTS = {"train": ("train",), "val": ("val",), "train_extended": ("train", "extension")}
 FOLDER = {"train": "train", "val": "val", "extension": "train_extended"}
 SECONDS = 0.5  # between two frames of a clip
+PATIENCE = 5.0  # s, for a worker of a simulation that was killed, which may still be at the disk
 VERSION = 1  # of the streets and the sensor: a change that alters a frame raises it, so that no folder mixes two
 SIZE_LIMITS = [16, 32]  # px, sqrt(area): small < 16 <= medium < 32 <= large, as the original report cuts them
 MIN_PIXELS, MIN_VISIBLE = 8, 0.05  # below either, an object is not annotated
@@ -296,7 +297,7 @@ def _complete(folder: Path, settings: dict, splits: tuple[str, ...], sensor: Sen
             write_atomic(folder / "dataset.json", json.dumps({**settings, "splits": done}, indent=1).encode())
     shutil.rmtree(folder / ".parts", ignore_errors=True)
     for place in (folder, *(folder / "images").glob("*")):
-        tidy(place)
+        tidy(place, PATIENCE)
 
 
 def _end_with_parent() -> None:
