@@ -1,9 +1,8 @@
 """Exercises of the notebooks: `check` tries an answer and says what differs, `hint` helps in steps. For notebooks alone; nothing imports it."""
 from collections import Counter
 from difflib import get_close_matches
-from textwrap import fill
 
-from ..evaluate.compare import LINE
+from ..evaluate.compare import wrapped
 from . import anchors, costs, data, judging, network, splits
 from .exercise import DONE, Exercise, verdict
 
@@ -21,21 +20,17 @@ def check(name: str, answer: object, insight: bool = True) -> None:
     too early.
     """
     said = verdict(EXERCISES[name], answer, name) if name in EXERCISES else _unknown(name)
-    _print(said if insight or not said.startswith(DONE) else f"{DONE}: this is right.")
+    print(wrapped(said if insight or not said.startswith(DONE) else f"{DONE}: this is right."))
 
 
 def hint(name: str) -> None:
     """Print the next hint of an exercise; the last one nearly tells."""
     if name not in EXERCISES:
-        _print(_unknown(name))
+        print(wrapped(_unknown(name)))
         return
     hints = EXERCISES[name].hints
     _given[name] = min(_given[name] + 1, len(hints))
-    _print(f"Hint {_given[name]} of {len(hints)}: {hints[_given[name] - 1]}")
-
-
-def _print(text: str) -> None:
-    print("\n".join(fill(line, LINE, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False) for line in text.splitlines()))
+    print(wrapped(f"Hint {_given[name]} of {len(hints)}: {hints[_given[name] - 1]}"))
 
 
 def _unknown(name: str) -> str:

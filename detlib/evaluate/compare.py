@@ -14,6 +14,11 @@ FEWEST_CLIPS = 2  # one clip has one resample, itself
 LINE = 110  # letters of printed text; JupyterLab breaks longer lines within words
 
 
+def wrapped(text: str) -> str:
+    """Text whose lines are at most `LINE` long and end between words, what goes on indented."""
+    return "\n".join(fill(line, LINE, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False) for line in text.splitlines())
+
+
 def signed(value: float) -> str:
     """A difference in mAP with its sign, and zero without a minus."""
     return f"{round(value, 3) + 0.0:+.3f}"
@@ -50,7 +55,7 @@ class Difference:
 
     def __str__(self) -> str:
         """The sentence in lines that a notebook's page holds without breaking words."""
-        return fill(self.sentence, LINE, subsequent_indent="  ", break_on_hyphens=False)
+        return wrapped(self.sentence)
 
     @property
     def sentence(self) -> str:
